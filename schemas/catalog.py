@@ -1,0 +1,41 @@
+"""The catalog's types: what models there are, where they run and how."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from schemas.base import JsonObject, Strict
+from schemas.jobs import Kind
+
+Alias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?$")]
+"""A model's name in addresses and queues."""
+
+Device = Annotated[str, StringConstraints(pattern=r"^[a-z]{1,16}[0-9]{1,4}$")]
+"""Where a worker runs: cpu0, gpu0, …"""
+
+
+class Model(Strict):
+    """One model of the catalog."""
+
+    alias: Alias
+    kind: Kind
+    engine: str = Field(min_length=1)
+    source: str = Field(min_length=1, description="A hub id, a local path or an s3:// address.")
+    revision: str = "main"
+    devices: list[Device] = Field(min_length=1)
+    max_in_flight: int = Field(8, ge=1, le=4096)
+    context_length: int = Field(4096, ge=1)
+    timeout_seconds: float = Field(600, gt=0, le=86_400)
+    preload: bool = True
+    warm_up: JsonObject | None = Field(None, description="An input of the model's kind that is run once at start.")
+    languages: list[str] = Field(default_factory=list)
+    description: str = ""
+    options: JsonObject = Field(default_factory=dict, description="What only this engine understands.")
+
+
+class Catalog(Strict):
+    """All models, by alias."""
+
+    models: dict[str, Model]

@@ -1,0 +1,103 @@
+"""Events: what an engine says while it works, and the envelope in which a job's readers get it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Self
+
+from schemas.base import JsonObject
+
+
+class EventType(StrEnum):
+    """The `event:` of a job's stream."""
+
+    STARTED = "started"
+    RESTARTED = "restarted"  # a new attempt began: what came before is void
+    TOKEN = "token"
+    PROGRESS = "progress"
+    PREVIEW = "preview"
+    LOG = "log"
+    ARTIFACT = "artifact"
+    SNAPSHOT = "snapshot"  # all output so far, for readers whose position was trimmed
+    FINISHED = "finished"  # the last one: a terminal status
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """One event of one attempt of one job; `attempt-seq` is its id on the wire."""
+
+    attempt: int
+    seq: int
+    type: EventType
+    at: float
+    data: JsonObject
+
+    @property
+    def id(self) -> str:
+        """Return the id that a reader resumes from."""
+        return f"{self.attempt}-{self.seq}"
+
+    def to_json(self) -> str:
+        """Return the envelope as one line of JSON."""
+        fields = {"attempt": self.attempt, "seq": self.seq, "type": self.type, "at": self.at, "data": self.data}
+        return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, line: str | bytes) -> Self:
+        """Read what to_json wrote."""
+        fields = json.loads(line)
+        return cls(fields["attempt"], fields["seq"], EventType(fields["type"]), fields["at"], fields["data"])
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A piece of generated text: whole characters only."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressMade:
+    """How far the job is, from 0 to 1, and in which stage."""
+
+    fraction: float
+    stage: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A small picture of what is becoming."""
+
+    content: bytes
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A sentence for the caller."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """The bytes of one result object."""
+
+    name: str
+    content_type: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The engine is done: the output as JSON, and what it took."""
+
+    output: JsonObject
+    usage: JsonObject = field(default_factory=dict)
+    metrics: JsonObject = field(default_factory=dict)
+
+
+EngineEvent = Token | ProgressMade | Preview | Log | Produced | Finished
+"""What an engine's run yields; Finished comes last and once."""

@@ -1,0 +1,36 @@
+"""Identifiers: a prefix that says what the thing is, then time, then chance, so that ids sort by age."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+TIME_CHARACTERS = 11
+RANDOM_CHARACTERS = 12
+
+
+def new_id(prefix: str) -> str:
+    """Return a new id such as `job_01j…`: 55 bits of microseconds, then 60 random bits."""
+    microseconds = time.time_ns() // 1000
+    return f"{prefix}_{_encode(microseconds, TIME_CHARACTERS)}{_encode(secrets.randbits(60), RANDOM_CHARACTERS)}"
+
+
+def id_time(identifier: str) -> float:
+    """Return the epoch seconds at which an id was made; ValueError when it is not one of ours."""
+    body = identifier.rpartition("_")[2]
+    if len(body) != TIME_CHARACTERS + RANDOM_CHARACTERS:
+        message = f"{identifier!r} is not an id"
+        raise ValueError(message)
+    microseconds = 0
+    for character in body[:TIME_CHARACTERS]:
+        microseconds = microseconds * 32 + ALPHABET.index(character)
+    return microseconds / 1e6
+
+
+def _encode(number: int, width: int) -> str:
+    characters = []
+    for _ in range(width):
+        characters.append(ALPHABET[number & 31])
+        number >>= 5
+    return "".join(reversed(characters))
