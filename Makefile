@@ -1,0 +1,81 @@
+# Everything is done with `make`, here and in CI. Each target builds the environment it needs.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+# The environment belongs to the lock file's content: another content, another stamp.
+STAMP := $(VENV)/.installed-$(firstword $(shell cksum < requirements.lock))
+TIERS := architecture unit contract integration acceptance chaos
+
+# Options of `make chaos`; what is not given keeps the harness's own default.
+CHAOS_OPTIONS := $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS)) $(if $(DB),--db $(DB)) \
+  $(if $(FAULTS),--faults $(FAULTS))
+
+# A lock names versions for every platform and no place to get them from.
+COMPILE := $(RUN) -m uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --no-annotate \
+  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+.DEFAULT_GOAL := help
+.PHONY: help env up down test check fmt lint format types imports lock chaos bench clean
+MAKEFLAGS += --no-print-directory
+
+help: ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+env: $(STAMP) ## Build the environment in .venv (every target does so when it has to)
+
+$(STAMP):
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "$(PYTHON) is not on the PATH. Install Python 3.11 or newer, or say make PYTHON=/path/to/python3."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Stoker needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V). Say make PYTHON=python3.12, or what you have."; \
+	  exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "$(PYTHON) lacks venv. Install it (on Debian and Ubuntu: apt install python3-venv) and try again."; exit 1; }
+	@[ -x $(RUN) ] || $(PYTHON) -m venv $(VENV)
+	@echo "Building the environment in $(VENV); the first time takes a minute or two."
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock \
+	  >$(VENV)/install.log 2>&1 || { cat $(VENV)/install.log; \
+	  echo "The environment could not be built. The lines above say why; try again with: make env"; exit 1; }
+	@rm -f $(VENV)/.installed-* && touch $@
+
+up: $(STAMP) ## Start the whole platform (DETACH=1: in the background)
+	@$(RUN) -m stoker up $(if $(DETACH),--detach)
+
+down: $(STAMP) ## Stop what `make up DETACH=1` started
+	@$(RUN) -m stoker down
+
+test: format lint types imports ## Run every check and every test
+	@$(RUN) -m pytest $(addprefix tests/,$(TIERS))
+
+check: format lint types imports ## Run the fast checks: format, lint, types, imports, architecture, unit
+	@$(RUN) -m pytest tests/architecture tests/unit
+
+fmt: $(STAMP) ## Rewrite the code in the house format
+	@$(RUN) -m ruff check --quiet --select I --fix
+	@$(RUN) -m ruff format
+
+format: $(STAMP)
+	@$(RUN) -m ruff format --check --quiet || { echo "Some files are not formatted; say: make fmt"; exit 1; }
+
+lint: $(STAMP) ## Look for mistakes (ruff)
+	@$(RUN) -m ruff check --quiet
+
+types: $(STAMP) ## Check the types (mypy, strict)
+	@$(RUN) -m mypy
+
+imports: $(STAMP) ## Check who imports whom (import-linter)
+	@$(VENV)/bin/lint-imports --no-cache
+
+lock: $(STAMP) ## Resolve pyproject.toml's groups again into the lock files
+	@$(COMPILE) --group core --group test --group dev -o requirements.lock
+
+chaos: $(STAMP) ## Break things on purpose (SEED=1 JOBS=2000 DB=sqlite|postgres FAULTS=a,b)
+	@$(RUN) -m tests.chaos $(CHAOS_OPTIONS)
+
+bench: $(STAMP) ## Measure the cost of a job beside the naive way
+	@$(RUN) -m bench
+
+clean: ## Remove the environment, caches and what runs left behind, but not .stoker (your data)
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
