@@ -1,0 +1,1 @@
+"""The HTTP side: admission, routes, errors and operator commands."""

@@ -1,0 +1,1 @@
+"""One module of HTTP routes per noun."""

@@ -1,0 +1,1 @@
+"""What happens to a job: routing, dispatch, execution, retry and reconciliation."""

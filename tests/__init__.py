@@ -1,0 +1,1 @@
+"""The tests, one folder per tier: what a tier may touch decides where a test lives."""

@@ -1,0 +1,1 @@
+"""The whole platform, started and used the way its users do."""

@@ -1,0 +1,1 @@
+"""Our code against a real broker, database and object store."""

@@ -1,0 +1,1 @@
+"""Pure logic: no socket, no file, no sleep."""

@@ -1,0 +1,1 @@
+"""The consumer side: processes that keep one engine resident and feed it jobs."""

@@ -1,0 +1,1 @@
+"""The engines a worker can hold; the only place that may import torch."""
