@@ -1,1 +1,1 @@
-"""The steps that bring a database to the shape this code expects."""
+"""How the schema came to be, step by step, and the check that code and database agree."""

@@ -1,0 +1,221 @@
+"""Jobs as their callers touch them: submit, read, list, cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from schemas.jobs import Status
+from storage.clock import db_now
+from storage.dialects import insert_new
+from storage.rows import Ended, JobRow
+from storage.tables import idempotency_keys, job_inputs, jobs
+
+WAITING = jobs.c.status == Status.QUEUED.value
+RUNNING = (jobs.c.status == Status.RUNNING.value).is_(sa.true())  # IS TRUE keeps Postgres off the running index
+VISIBLE = jobs.c.deleted_at.is_(None)
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A row to be, as admission made it."""
+
+    id: str
+    caller_id: str
+    kind: str
+    model: str
+    revision: str
+    queue: str
+    rank: float
+    priority: str
+    max_attempts: int
+    run_at: float | None
+    expires_at: float
+    timeout_seconds: float
+    retention_seconds: float
+    created_at: float
+    metadata: str | None
+    retry_of: str | None
+    request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A new job, its input (text or the object that holds it) and what makes it idempotent."""
+
+    job: NewJob
+    input: str | None
+    object_key: str | None = None
+    idempotency_key: str | None = None
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The job that now stands for a submission: the new one, or the one its idempotency key named before."""
+
+    job_id: str
+    is_new: bool
+    same_request: bool = True
+
+
+BORN = {"status": Status.QUEUED.value, "attempt": 0, "lost": 0, "errors": 0, "cancel_requested": 0}
+
+
+def submit(connection: sa.Connection, submissions: Sequence[Submission]) -> list[Admitted]:
+    """Insert jobs with their inputs; a known idempotency key inserts nothing."""
+    answers = [_admit(connection, submission) for submission in submissions]
+    fresh = [one for one, answer in zip(submissions, answers, strict=True) if answer.is_new]
+    if fresh:
+        dialect = connection.dialect.name
+        connection.execute(insert_new(jobs, dialect), [_row_of(one.job) for one in fresh])
+        inputs = [{"job_id": one.job.id, "input": one.input, "object_key": one.object_key} for one in fresh]
+        connection.execute(insert_new(job_inputs, dialect), inputs)
+    return answers
+
+
+def _row_of(job: NewJob) -> dict[str, Any]:
+    return {**asdict(job), **BORN, "queued_at": job.run_at or job.created_at}
+
+
+def _admit(connection: sa.Connection, submission: Submission) -> Admitted:
+    job = submission.job
+    if submission.idempotency_key is None:
+        return Admitted(job.id, is_new=True)
+    row = {
+        "caller_id": job.caller_id,
+        "key": submission.idempotency_key,
+        "fingerprint": submission.fingerprint,
+        "job_id": job.id,
+        "created_at": job.created_at,
+    }
+    connection.execute(insert_new(idempotency_keys, connection.dialect.name), row)
+    same_key = (idempotency_keys.c.caller_id == job.caller_id) & (idempotency_keys.c.key == submission.idempotency_key)
+    known = connection.execute(sa.select(idempotency_keys).where(same_key)).one()
+    return Admitted(known.job_id, known.job_id == job.id, known.fingerprint == submission.fingerprint)
+
+
+def find(connection: sa.Connection, job_id: str, caller_id: str | None = None) -> JobRow | None:
+    """Return a visible job; of that caller only, when one is named."""
+    query = sa.select(jobs).where(jobs.c.id == job_id, VISIBLE)
+    if caller_id is not None:
+        query = query.where(jobs.c.caller_id == caller_id)
+    row = connection.execute(query).one_or_none()
+    return JobRow(*row) if row else None
+
+
+def find_input(connection: sa.Connection, job_id: str) -> tuple[str | None, str | None] | None:
+    """Return the input's text and object key; nothing when it was erased."""
+    columns = sa.select(job_inputs.c.input, job_inputs.c.object_key)
+    row = connection.execute(columns.where(job_inputs.c.job_id == job_id)).one_or_none()
+    return (row.input, row.object_key) if row else None
+
+
+def statuses(connection: sa.Connection, job_ids: Sequence[str]) -> dict[str, str]:
+    """Return the status of each job that exists."""
+    query = sa.select(jobs.c.id, jobs.c.status).where(jobs.c.id.in_(job_ids))
+    return {row.id: row.status for row in connection.execute(query)}
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which jobs a list shows, newest first."""
+
+    caller_id: str
+    limit: int
+    after: str | None = None
+    status: str | None = None
+    kind: str | None = None
+    model: str | None = None
+    queue: str | None = None
+    created_after: float | None = None
+    created_before: float | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
+
+
+def page(connection: sa.Connection, wanted: Filter) -> list[JobRow]:
+    """Return up to limit + 1 jobs, newest first: the one too many says that there are more."""
+    query = sa.select(jobs).where(jobs.c.caller_id == wanted.caller_id, VISIBLE)
+    for column in ("status", "kind", "model", "queue"):
+        value = getattr(wanted, column)
+        if value is not None:
+            query = query.where(jobs.c[column] == value)
+    if wanted.after is not None:
+        query = query.where(jobs.c.id < wanted.after)
+    if wanted.created_after is not None:
+        query = query.where(jobs.c.created_at >= wanted.created_after)
+    if wanted.created_before is not None:
+        query = query.where(jobs.c.created_at < wanted.created_before)
+    for key, value in wanted.metadata:
+        query = query.where(_metadata_value(connection.dialect.name, key) == value)
+    return [JobRow(*row) for row in connection.execute(query.order_by(jobs.c.id.desc()).limit(wanted.limit + 1))]
+
+
+def _metadata_value(dialect: str, key: str) -> sa.ColumnElement[str]:
+    if dialect == "sqlite":
+        path = '$."' + key.replace('"', '\\"') + '"'
+        return sa.cast(sa.func.json_extract(jobs.c.metadata, path), sa.Text)
+    return sa.func.json_extract_path_text(sa.cast(jobs.c.metadata, sa.JSON), key)
+
+
+def count_waiting(connection: sa.Connection, caller_id: str, limit: int) -> int:
+    """Return how many jobs of a caller wait, counting no further than limit."""
+    waiting = sa.select(sa.literal(1)).where(jobs.c.caller_id == caller_id, WAITING).limit(limit).subquery()
+    return connection.execute(sa.select(sa.func.count()).select_from(waiting)).scalar_one()
+
+
+def count_ahead(connection: sa.Connection, queue: str, rank: float, limit: int) -> int:
+    """Return how many claimable jobs of a queue rank before this one, counting no further than limit."""
+    ahead = sa.select(sa.literal(1)).where(
+        jobs.c.queue == queue, WAITING, jobs.c.run_at.is_(None), jobs.c.lost == 0, jobs.c.rank < rank
+    )
+    return connection.execute(sa.select(sa.func.count()).select_from(ahead.limit(limit).subquery())).scalar_one()
+
+
+@dataclass(frozen=True, slots=True)
+class Canceled:
+    """What a cancel did: the job ended at once, or its owner must be told."""
+
+    ended: Ended | None = None
+    owner: str | None = None
+    attempt: int = 0
+
+
+def cancel(connection: sa.Connection, job_id: str) -> Canceled:
+    """Cancel a queued job, or ask the owner of a running one to stop; a terminal one stays as it is."""
+    ended = cancel_queued(connection, jobs.c.id == job_id)
+    if ended:
+        return Canceled(ended=ended[0])
+    asked = connection.execute(
+        sa.update(jobs)
+        .where(jobs.c.id == job_id, RUNNING)
+        .values(cancel_requested=1)
+        .returning(jobs.c.owner, jobs.c.attempt)
+    ).one_or_none()
+    return Canceled(owner=asked.owner, attempt=asked.attempt) if asked else Canceled()
+
+
+def cancel_queued(connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[Ended]:
+    """Cancel all queued jobs that match."""
+    return end_queued(connection, which, Status.CANCELED)
+
+
+def end_queued(
+    connection: sa.Connection, which: sa.ColumnElement[bool], status: Status, error: str | None = None
+) -> list[Ended]:
+    """End all queued jobs that match with a terminal status."""
+    statement = (
+        sa.update(jobs)
+        .where(WAITING, which)
+        .values(
+            status=status.value,
+            error=error,
+            finished_at=db_now(),
+            retained_until=db_now() + jobs.c.retention_seconds,
+        )
+        .returning(jobs.c.id, jobs.c.status, jobs.c.attempt, jobs.c.queue)
+    )
+    return [Ended(*row) for row in connection.execute(statement)]

@@ -1,0 +1,79 @@
+"""The end of things: expiry, the release of scheduled jobs, and erasing what is past its retention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from schemas.errors import ModelRemovedError
+from schemas.jobs import TERMINAL, Status
+from storage.clock import db_now
+from storage.jobs import WAITING, end_queued
+from storage.rows import Ended, to_json
+from storage.tables import idempotency_keys, job_inputs, jobs
+
+IS_TERMINAL = jobs.c.status.in_([status.value for status in TERMINAL])
+
+
+def expire(connection: sa.Connection) -> list[Ended]:
+    """End the jobs that waited longer than their ttl."""
+    return end_queued(connection, jobs.c.expires_at <= db_now(), Status.EXPIRED)
+
+
+def fail_removed_models(connection: sa.Connection, known: Sequence[str]) -> list[Ended]:
+    """End the jobs that wait for a model that the catalog has lost."""
+    error = to_json(ModelRemovedError().as_job_error())
+    return end_queued(connection, jobs.c.model.not_in(known), Status.FAILED, error)
+
+
+def release_scheduled(connection: sa.Connection) -> list[str]:
+    """Let the jobs whose run_at has come be claimed; return the queues that got some."""
+    statement = (
+        sa.update(jobs)
+        .where(WAITING, jobs.c.run_at.is_not(None), jobs.c.run_at <= db_now())
+        .values(run_at=None)
+        .returning(jobs.c.queue)
+    )
+    return sorted(set(connection.execute(statement).scalars()))
+
+
+def past_retention(connection: sa.Connection, limit: int) -> list[str]:
+    """Return jobs whose bytes were kept as long as promised."""
+    due = sa.and_(jobs.c.erased_at.is_(None), jobs.c.retained_until.is_not(None), jobs.c.retained_until <= db_now())
+    return list(connection.execute(sa.select(jobs.c.id).where(due).limit(limit)).scalars())
+
+
+def erase(connection: sa.Connection, job_ids: Sequence[str], *, hide: bool) -> list[str]:
+    """Erase what terminal jobs took and gave; `hide` makes the rows invisible too. Return the ids it met.
+
+    The rows' own columns go first and the objects after it: an object that is left is an orphan for the sweep,
+    a pointer to nothing would be a lie.
+    """
+    values: dict[str, object] = {"erased_at": db_now(), "output": None, "artifacts": None}
+    if hide:
+        values |= {"deleted_at": db_now(), "metadata": None}
+    statement = sa.update(jobs).where(jobs.c.id.in_(job_ids), IS_TERMINAL).values(**values).returning(jobs.c.id)
+    erased = list(connection.execute(statement).scalars())
+    connection.execute(sa.delete(job_inputs).where(job_inputs.c.job_id.in_(erased)))
+    return erased
+
+
+def forget(connection: sa.Connection, rows_kept_seconds: float, keys_kept_seconds: float, limit: int) -> int:
+    """Delete the rows of jobs erased long ago and idempotency keys past their time; return how many rows went."""
+    old = sa.select(jobs.c.id).where(jobs.c.erased_at <= db_now() - rows_kept_seconds).limit(limit)
+    gone = connection.execute(sa.delete(jobs).where(jobs.c.id.in_(old))).rowcount
+    living = sa.select(jobs.c.id).where(~IS_TERMINAL)
+    connection.execute(
+        sa.delete(idempotency_keys).where(
+            idempotency_keys.c.created_at <= db_now() - keys_kept_seconds,
+            idempotency_keys.c.job_id.not_in(living),
+        )
+    )
+    return gone
+
+
+def referenced_objects(connection: sa.Connection, job_ids: Sequence[str]) -> dict[str, bool]:
+    """For each job that has a row: whether it may still have objects."""
+    rows = connection.execute(sa.select(jobs.c.id, jobs.c.erased_at).where(jobs.c.id.in_(job_ids)))
+    return {row.id: row.erased_at is None for row in rows}

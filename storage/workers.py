@@ -1,0 +1,174 @@
+"""Workers' rows: who is there, what it holds, how long its lease lasts, and what happens to a lost one's jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from schemas.errors import WorkerLostError
+from schemas.jobs import LOST_LIMIT, Status
+from storage.clock import db_now
+from storage.rows import Ended, to_json
+from storage.tables import jobs, workers
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """A row of `workers`, whole, in the order of its columns."""
+
+    id: str
+    model: str
+    device: str
+    queue: str
+    host: str
+    pid: int
+    state: str
+    slots: int
+    in_flight: int
+    drain_requested: int
+    started_at: float
+    beat_at: float
+    lease_until: float
+    stats: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewWorker:
+    """A worker that introduces itself, with the queue that it will serve."""
+
+    id: str
+    kind: str
+    model: str
+    device: str
+    queue: str
+    host: str
+    pid: int
+    state: str
+    slots: int
+
+
+def register(connection: sa.Connection, worker: NewWorker, lease_seconds: float) -> None:
+    """Write a worker's row and its queue's: from here on it is seen, and its lease runs."""
+    connection.execute(
+        sa.insert(workers).values(
+            id=worker.id,
+            model=worker.model,
+            device=worker.device,
+            queue=worker.queue,
+            host=worker.host,
+            pid=worker.pid,
+            state=worker.state,
+            slots=worker.slots,
+            in_flight=0,
+            drain_requested=0,
+            started_at=db_now(),
+            beat_at=db_now(),
+            lease_until=db_now() + lease_seconds,
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a worker says of itself every third of its lease."""
+
+    worker_id: str
+    lease_seconds: float
+    state: str
+    in_flight: int
+    stats: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A running job as SQL sees it."""
+
+    job_id: str
+    attempt: int
+    cancel_requested: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """What a beat brings back: whether the lease still stood, what SQL thinks the worker holds, and orders."""
+
+    alive: bool
+    drain_requested: bool = False
+    held: tuple[Held, ...] = ()
+
+
+def beat(connection: sa.Connection, said: Sequence[Beat]) -> list[Pulse]:
+    """Extend leases; a worker that was declared lost finds no row and must begin anew."""
+    return [_beat(connection, one) for one in said]
+
+
+def _beat(connection: sa.Connection, said: Beat) -> Pulse:
+    statement = (
+        sa.update(workers)
+        .where(workers.c.id == said.worker_id)
+        .values(
+            lease_until=db_now() + said.lease_seconds,
+            beat_at=db_now(),
+            state=said.state,
+            in_flight=said.in_flight,
+            stats=said.stats,
+        )
+        .returning(workers.c.drain_requested)
+    )
+    row = connection.execute(statement).one_or_none()
+    if row is None:
+        return Pulse(alive=False)
+    holding = sa.select(jobs.c.id, jobs.c.attempt, jobs.c.cancel_requested).where(
+        jobs.c.owner == said.worker_id, jobs.c.status == Status.RUNNING.value
+    )
+    held = tuple(Held(one.id, one.attempt, bool(one.cancel_requested)) for one in connection.execute(holding))
+    return Pulse(alive=True, drain_requested=bool(row.drain_requested), held=held)
+
+
+def leave(connection: sa.Connection, worker_id: str) -> None:
+    """Take a worker's row away: it holds nothing any more."""
+    connection.execute(sa.delete(workers).where(workers.c.id == worker_id))
+
+
+def request_drain(connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[str]:
+    """Ask workers to finish what they hold and stop; return their ids."""
+    statement = sa.update(workers).where(which).values(drain_requested=1).returning(workers.c.id)
+    return list(connection.execute(statement).scalars())
+
+
+def requeue_lost(connection: sa.Connection) -> list[Ended]:
+    """Take the jobs of every worker whose lease ran out; return all that changed, requeued or ended.
+
+    It looks for running jobs without a living owner, not for the jobs of the rows it deletes: so a claim by a
+    worker that was just declared lost is found too, one tick later.
+    """
+    connection.execute(sa.delete(workers).where(workers.c.lease_until < db_now()))
+    lost = jobs.c.lost + 1
+    is_canceled, is_exhausted = jobs.c.cancel_requested == 1, lost >= LOST_LIMIT
+    ends = sa.or_(is_canceled, is_exhausted)
+    statement = (
+        sa.update(jobs)
+        .where(jobs.c.status == Status.RUNNING.value, jobs.c.owner.not_in(sa.select(workers.c.id)))
+        .values(
+            status=sa.case(
+                (is_canceled, Status.CANCELED.value),
+                (is_exhausted, Status.FAILED.value),
+                else_=Status.QUEUED.value,
+            ),
+            lost=lost,
+            owner=None,
+            error=sa.case((sa.and_(~is_canceled, is_exhausted), to_json(WorkerLostError().as_job_error()))),
+            finished_at=sa.case((ends, db_now())),
+            retained_until=sa.case((ends, db_now() + jobs.c.retention_seconds)),
+        )
+        .returning(jobs.c.id, jobs.c.status, jobs.c.attempt, jobs.c.queue)
+    )
+    return [Ended(*row) for row in connection.execute(statement)]
+
+
+def living(connection: sa.Connection) -> list[WorkerRow]:
+    """Return the workers whose lease runs."""
+    query = sa.select(workers).where(workers.c.lease_until >= db_now()).order_by(workers.c.queue, workers.c.id)
+    return [WorkerRow(*row) for row in connection.execute(query)]
