@@ -45,10 +45,16 @@ class StokerError(Exception):
     type: ClassVar[str] = "api_error"
     status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
-    sentence: ClassVar[str] = "Something went wrong on our side; try again, and report the request id if it stays."
+    sentence: ClassVar[str] = (
+        "Something went wrong on our side; try again, and report the request id if it stays."
+    )
 
     def __init__(
-        self, message: str | None = None, *, param: str | None = None, retry_after_seconds: float | None = None
+        self,
+        message: str | None = None,
+        *,
+        param: str | None = None,
+        retry_after_seconds: float | None = None,
     ) -> None:
         self.message = message or self.sentence
         self.param = param

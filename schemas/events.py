@@ -41,7 +41,13 @@ class Envelope:
 
     def to_json(self) -> str:
         """Return the envelope as one line of JSON."""
-        fields = {"attempt": self.attempt, "seq": self.seq, "type": self.type, "at": self.at, "data": self.data}
+        fields = {
+            "attempt": self.attempt,
+            "seq": self.seq,
+            "type": self.type,
+            "at": self.at,
+            "data": self.data,
+        }
         return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
 
     @classmethod

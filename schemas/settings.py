@@ -19,11 +19,17 @@ class Settings(Strict):
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Self:
         """Read the settings, or refuse the start with a sentence that names the variable."""
-        given = {name: environment[PREFIX + name.upper()] for name in cls.model_fields if environment.get(PREFIX + name.upper())}
+        given = {
+            name: environment[PREFIX + name.upper()]
+            for name in cls.model_fields
+            if environment.get(PREFIX + name.upper())
+        }
         try:
             return cls.model_validate(given)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             variable = PREFIX + str(first["loc"][0]).upper()
-            message = f"The setting {variable} is not usable: {first['msg']}. Correct or unset it and start again."
+            message = (
+                f"The setting {variable} is not usable: {first['msg']}. Correct or unset it and start again."
+            )
             raise StartError(message) from None

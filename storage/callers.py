@@ -47,7 +47,7 @@ COLUMNS = (
 KEYS = sa.select(*COLUMNS).join(callers, callers.c.id == api_keys.c.caller_id)
 
 
-def _key_row(row: sa.Row[Any]) -> KeyRow:
+def _key_row(row: sa.Row[*tuple[Any, ...]]) -> KeyRow:
     return KeyRow(
         id=row.id,
         caller_id=row.caller_id,

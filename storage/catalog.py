@@ -1,0 +1,55 @@
+"""Reads models.toml; a mistake in it stops the start with a sentence that says where and what."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from schemas.catalog import Catalog, Model
+from schemas.errors import CatalogError
+
+TABLE = "models"
+
+
+def read_catalog(path: str) -> Catalog:
+    """Read and validate a catalog file."""
+    tables = _read_tables(path)
+    return Catalog(models={alias: _read_model(path, alias, table) for alias, table in tables.items()})
+
+
+def _read_tables(path: str) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        message = f"The catalog {path} cannot be read ({error.strerror}); create it or set STOKER_CATALOG to its path."
+        raise CatalogError(message) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        message = f"The catalog {path} is not valid TOML: {error}."
+        raise CatalogError(message) from None
+    unknown = sorted(content.keys() - {TABLE})
+    if unknown:
+        message = f"The catalog {path} has an unknown table [{unknown[0]}]; models are tables named [models.ALIAS]."
+        raise CatalogError(message)
+    tables = content.get(TABLE, {})
+    if not isinstance(tables, dict) or not tables:
+        message = f"The catalog {path} has no model; add a table such as [models.my-model]."
+        raise CatalogError(message)
+    return tables
+
+
+def _read_model(path: str, alias: str, table: object) -> Model:
+    if not isinstance(table, dict):
+        message = f"The catalog {path} has models.{alias} as a value; write a table [models.{alias}] with its keys."
+        raise CatalogError(message)
+    try:
+        return Model.model_validate({"alias": alias, **table})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        known = ", ".join(name for name in Model.model_fields if name != "alias")
+        hint = f" Known keys: {known}." if first["type"] == "extra_forbidden" else ""
+        message = f"The catalog {path}, table [models.{alias}], key '{key}': {first['msg']}.{hint}"
+        raise CatalogError(message) from None

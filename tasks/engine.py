@@ -1,0 +1,67 @@
+"""The engine port: the few verbs by which a worker drives whatever computes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from schemas.base import JsonObject
+from schemas.events import EngineEvent
+
+
+class EngineState(StrEnum):
+    """Where an engine is in its life."""
+
+    NEW = "new"
+    LOADING = "loading"
+    WARMING = "warming"
+    READY = "ready"
+    DRAINING = "draining"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRequest:
+    """One attempt of one job, as an engine sees it."""
+
+    job_id: str
+    attempt: int
+    kind: str
+    input: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What an engine can take right now, and at most."""
+
+    free: int
+    slots: int
+
+
+class Engine(Protocol):
+    """Lives in one asyncio loop and runs many requests at once; every verb is called in that loop."""
+
+    state: EngineState
+
+    async def load(self) -> None:
+        """Bring the model into memory."""
+
+    async def warm_up(self, example: JsonObject | None) -> None:
+        """Run an example, so that the first caller does not pay for it."""
+
+    def capacity(self) -> Capacity:
+        """Say how many more requests would run now rather than wait inside the engine."""
+
+    def run(self, request: EngineRequest) -> AsyncIterator[EngineEvent]:
+        """Run a request; Finished comes last. Closing the iterator or cancelling its task aborts it."""
+
+    async def abort(self, job_id: str) -> None:
+        """Stop a request, wherever it is; its run raises or ends soon after."""
+
+    def stats(self) -> JsonObject:
+        """Return what is worth seeing on the worker's row."""
+
+    async def close(self) -> None:
+        """Give back memory and processes."""

@@ -1,0 +1,53 @@
+"""Logs of every part: one structured line per event, readable on a terminal and JSON elsewhere.
+
+Ids (request, job, attempt, worker) are bound to the context; secrets and inputs are never passed in.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+from structlog.typing import Processor
+
+SHARED: tuple[Processor, ...] = (
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.PositionalArgumentsFormatter(),
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.format_exc_info,
+)
+NOISY = ("botocore", "urllib3", "alembic", "asyncio", "httpx", "kombu", "uvicorn.access", "amqp")
+
+
+def configure_logs(part: str, *, level: int = logging.INFO) -> None:
+    """Send every log of this process, ours and the libraries', through one formatter to standard error."""
+    is_terminal = sys.stderr.isatty()
+    renderer: Processor = structlog.dev.ConsoleRenderer() if is_terminal else structlog.processors.JSONRenderer()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=SHARED,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for name in NOISY:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    structlog.configure(
+        processors=[*SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(part=part)
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """Return a logger; call it with a short sentence and ids as keywords."""
+    logger: structlog.stdlib.BoundLogger = structlog.get_logger(name)
+    return logger

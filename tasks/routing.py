@@ -1,0 +1,75 @@
+"""Which queue a job goes to: the grammar of queue names, and the choice among a model's placements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from schemas.catalog import Catalog, Model
+from schemas.errors import ModelNotFoundError
+
+WEBHOOKS = "webhooks"
+MAINTENANCE = "maintenance"
+PARTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """One model on one device: what a queue is for, and one worker process serves."""
+
+    kind: str
+    model: str
+    device: str
+
+    @property
+    def queue(self) -> str:
+        """Return the queue's name: `kind.model.device`."""
+        return f"{self.kind}.{self.model}.{self.device}"
+
+
+def parse_queue(name: str) -> Placement:
+    """Return the placement behind a queue's name; ValueError when it is none."""
+    parts = name.split(".")
+    if len(parts) != PARTS or not all(parts):
+        message = f"{name!r} is not a queue of the form kind.model.device"
+        raise ValueError(message)
+    return Placement(*parts)
+
+
+def placements_of(model: Model) -> list[Placement]:
+    """Return a model's placements, in the catalog's order."""
+    return [Placement(model.kind.value, model.alias, device) for device in model.devices]
+
+
+def placements(catalog: Catalog) -> list[Placement]:
+    """Return every placement of the catalog."""
+    return [placement for model in catalog.models.values() for placement in placements_of(model)]
+
+
+def find_model(catalog: Catalog, alias: str) -> Model:
+    """Return the catalog's model of that name, or an error that lists the known ones."""
+    model = catalog.models.get(alias)
+    if model is None:
+        known = ", ".join(sorted(catalog.models))
+        message = f"There is no model '{alias[:100]}'. Known models: {known}."
+        raise ModelNotFoundError(message, param="model")
+    return model
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is known of a placement when a job must choose: slots of living workers, and work before it."""
+
+    slots: int = 0
+    outstanding: int = 0
+    paused: bool = False
+
+
+def choose(candidates: Sequence[Placement], loads: Mapping[str, Load]) -> Placement:
+    """Return the placement with the least outstanding work per slot; one without workers or paused comes last."""
+
+    def cost(placement: Placement) -> tuple[bool, bool, float]:
+        load = loads.get(placement.queue, Load())
+        return load.slots == 0, load.paused, load.outstanding / max(1, load.slots)
+
+    return min(candidates, key=cost)
