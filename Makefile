@@ -56,16 +56,16 @@ fmt: $(STAMP) ## Rewrite the code in the house format
 	@$(RUN) -m ruff format
 
 format: $(STAMP)
-	@$(RUN) -m ruff format --check --quiet || { echo "Some files are not formatted; say: make fmt"; exit 1; }
+	@$(RUN) -m ruff format --check --quiet --output-format concise || { echo "To format them: make fmt"; exit 1; }
 
 lint: $(STAMP) ## Look for mistakes (ruff)
-	@$(RUN) -m ruff check --quiet
+	@$(RUN) -m ruff check --quiet --output-format concise
 
 types: $(STAMP) ## Check the types (mypy, strict)
 	@$(RUN) -m mypy
 
 imports: $(STAMP) ## Check who imports whom (import-linter)
-	@$(VENV)/bin/lint-imports --no-cache
+	@said=$$($(VENV)/bin/lint-imports --no-cache --no-logo) || { echo "$$said"; exit 1; }
 
 lock: $(STAMP) ## Resolve pyproject.toml's groups again into the lock files
 	@$(COMPILE) --group core --group test --group dev -o requirements.lock
