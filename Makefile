@@ -32,7 +32,7 @@ $(STAMP):
 	  exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 	  echo "$(PYTHON) lacks venv. Install it (on Debian and Ubuntu: apt install python3-venv) and try again."; exit 1; }
-	@[ -x $(RUN) ] || $(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "Building the environment in $(VENV); the first time takes a minute or two."
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock \
 	  >$(VENV)/install.log 2>&1 || { cat $(VENV)/install.log; \
@@ -40,7 +40,7 @@ $(STAMP):
 	@rm -f $(VENV)/.installed-* && touch $@
 
 up: $(STAMP) ## Start the whole platform (DETACH=1: in the background)
-	@$(RUN) -m stoker up $(if $(DETACH),--detach)
+	@$(RUN) -m stoker up $(if $(filter-out 0,$(DETACH)),--detach)
 
 down: $(STAMP) ## Stop what `make up DETACH=1` started
 	@$(RUN) -m stoker down

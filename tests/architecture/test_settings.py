@@ -4,7 +4,7 @@ import ast
 
 from tests.architecture.source import PACKAGES, modules
 
-DOORS = {"producer_api/__main__.py", "workers/__main__.py", "tasks/celery_app.py"}
+DOORS = {"producer_api/__main__.py", "workers/__main__.py", "tasks/celery_app.py", "stoker/settings.py"}
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
 
 
@@ -18,10 +18,9 @@ def reads_environment(node: ast.AST) -> bool:
 
 
 def test_only_composition_roots_read_the_environment() -> None:
-    # stoker is a program of its own: its supervisor passes the environment on to the parts.
     readers = {
         module.name
-        for module in modules(*(package for package in PACKAGES if package != "stoker"))
+        for module in modules(*PACKAGES)
         if any(reads_environment(node) for node in ast.walk(module.tree))
     }
     assert readers <= DOORS
