@@ -19,8 +19,6 @@ def reads_environment(node: ast.AST) -> bool:
 
 def test_only_composition_roots_read_the_environment() -> None:
     readers = {
-        module.name
-        for module in modules(*PACKAGES)
-        if any(reads_environment(node) for node in ast.walk(module.tree))
+        module.name for module in modules(*PACKAGES) if any(reads_environment(node) for node in ast.walk(module.tree))
     }
     assert readers <= DOORS
