@@ -29,9 +29,7 @@ class Model(Strict):
     context_length: int = Field(4096, ge=1)
     timeout_seconds: float = Field(600, gt=0, le=86_400)
     preload: bool = True
-    warm_up: JsonObject | None = Field(
-        None, description="An input of the model's kind that is run once at start."
-    )
+    warm_up: JsonObject | None = Field(None, description="An input of the model's kind that is run once at start.")
     languages: list[str] = Field(default_factory=list)
     description: str = ""
     options: JsonObject = Field(default_factory=dict, description="What only this engine understands.")

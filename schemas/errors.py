@@ -45,9 +45,7 @@ class StokerError(Exception):
     type: ClassVar[str] = "api_error"
     status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
-    sentence: ClassVar[str] = (
-        "Something went wrong on our side; try again, and report the request id if it stays."
-    )
+    sentence: ClassVar[str] = "Something went wrong on our side; try again, and report the request id if it stays."
 
     def __init__(
         self,

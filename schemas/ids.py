@@ -13,9 +13,7 @@ RANDOM_CHARACTERS = 12
 def new_id(prefix: str) -> str:
     """Return a new id such as `job_01j…`: 55 bits of microseconds, then 60 random bits."""
     microseconds = time.time_ns() // 1000
-    return (
-        f"{prefix}_{_encode(microseconds, TIME_CHARACTERS)}{_encode(secrets.randbits(60), RANDOM_CHARACTERS)}"
-    )
+    return f"{prefix}_{_encode(microseconds, TIME_CHARACTERS)}{_encode(secrets.randbits(60), RANDOM_CHARACTERS)}"
 
 
 def id_time(identifier: str) -> float:

@@ -64,28 +64,18 @@ class Policy(Strict):
     """How a job may wait, run and be retried."""
 
     priority: Priority = Priority.NORMAL
-    ttl_seconds: float = Field(
-        86_400, gt=0, le=30 * 86_400, description="Expires when it has not begun by then."
-    )
-    timeout_seconds: float | None = Field(
-        None, gt=0, le=86_400, description="At most the model's own timeout."
-    )
-    max_attempts: int = Field(
-        3, ge=1, le=10, description="Attempts before a retryable engine error fails the job."
-    )
+    ttl_seconds: float = Field(86_400, gt=0, le=30 * 86_400, description="Expires when it has not begun by then.")
+    timeout_seconds: float | None = Field(None, gt=0, le=86_400, description="At most the model's own timeout.")
+    max_attempts: int = Field(3, ge=1, le=10, description="Attempts before a retryable engine error fails the job.")
     run_at: AwareDatetime | None = Field(None, description="Not before this moment (RFC 3339).")
 
 
 class JobFields(Strict):
     """What a request for a job of any kind may say."""
 
-    model: str = Field(
-        min_length=1, max_length=128, description="A model's alias: GET /v1/models lists them."
-    )
+    model: str = Field(min_length=1, max_length=128, description="A model's alias: GET /v1/models lists them.")
     policy: Policy = Policy()
-    retention_seconds: float | None = Field(
-        None, gt=0, le=365 * 86_400, description="How long the result is kept."
-    )
+    retention_seconds: float | None = Field(None, gt=0, le=365 * 86_400, description="How long the result is kept.")
     metadata: dict[str, JsonValue] = Field(
         default_factory=dict, description="Yours; filters lists, comes back as sent."
     )

@@ -29,7 +29,5 @@ class Settings(Strict):
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             variable = PREFIX + str(first["loc"][0]).upper()
-            message = (
-                f"The setting {variable} is not usable: {first['msg']}. Correct or unset it and start again."
-            )
+            message = f"The setting {variable} is not usable: {first['msg']}. Correct or unset it and start again."
             raise StartError(message) from None

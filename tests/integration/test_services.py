@@ -70,9 +70,7 @@ def test_a_killed_s3_comes_back_with_its_objects(tmp_path: Path) -> None:
         assert client.get_object(Bucket=server.bucket, Key="kept")["Body"].read() == b"bytes"
 
 
-def test_postgres_gives_each_asker_a_fresh_database(
-    postgres_server: PostgresServer, postgres_url: str
-) -> None:
+def test_postgres_gives_each_asker_a_fresh_database(postgres_server: PostgresServer, postgres_url: str) -> None:
     another = postgres_server.new_database()
     assert another != postgres_url
     with psycopg.connect(postgres_url.replace("+psycopg", "")) as connection:
