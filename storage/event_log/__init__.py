@@ -1,0 +1,1 @@
+"""What a job said while it ran, kept until shortly after its end."""

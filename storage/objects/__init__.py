@@ -1,0 +1,1 @@
+"""Objects: inputs too large for a row, and everything that jobs produce."""

@@ -1,0 +1,80 @@
+"""The object store's in-memory twin, for tests."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from urllib.parse import quote, urlencode
+
+from schemas.errors import NotFoundError
+from storage.objects.port import StoredObject, check_key, check_prefix, disposition
+
+
+class MemoryObjectStore:
+    """Objects in a dictionary; its addresses begin with memory:// and lead nowhere."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._objects: dict[str, tuple[bytes, datetime]] = {}
+
+    def put(self, key: str, content: bytes, content_type: str) -> None:  # noqa: ARG002 - our rows have the type
+        """Store an object."""
+        with self._lock:
+            self._objects[check_key(key)] = (content, datetime.now(UTC))
+
+    def get(self, key: str) -> bytes:
+        """Return an object's bytes."""
+        with self._lock:
+            if check_key(key) not in self._objects:
+                raise NotFoundError
+            return self._objects[key][0]
+
+    def head(self, key: str) -> int | None:
+        """Return an object's size in bytes."""
+        with self._lock:
+            found = self._objects.get(check_key(key))
+            return None if found is None else len(found[0])
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete objects."""
+        with self._lock:
+            for key in keys:
+                self._objects.pop(check_key(key), None)
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Delete every object whose key begins so."""
+        check_prefix(prefix)
+        with self._lock:
+            for key in [key for key in self._objects if key.startswith(prefix)]:
+                del self._objects[key]
+
+    def list(self, prefix: str, after: str | None, limit: int) -> Sequence[StoredObject]:
+        """Return the next objects in the order of their keys."""
+        with self._lock:
+            keys = sorted(key for key in self._objects if key.startswith(prefix) and key > (after or ""))
+            found = [(key, *self._objects[key]) for key in keys[:limit]]
+        return [StoredObject(key, modified_at, len(content)) for key, content, modified_at in found]
+
+    def presign_get(self, key: str, *, expires_seconds: int, content_type: str, filename: str | None = None) -> str:
+        """Return an address that says what it would do."""
+        options: dict[str, str | int] = {"expires": expires_seconds, "response-content-type": content_type}
+        if filename is not None:
+            options["response-content-disposition"] = disposition(filename)
+        return _address(key, options)
+
+    def presign_put(self, key: str, *, content_length: int, content_type: str, expires_seconds: int) -> str:
+        """Return an address that says what it would do."""
+        options: dict[str, str | int] = {"expires": expires_seconds, "content-length": content_length}
+        options["content-type"] = content_type
+        return _address(key, options)
+
+    def check(self) -> None:
+        """Memory is always there."""
+
+    def ensure_bucket(self) -> None:
+        """Memory needs no bucket."""
+
+
+def _address(key: str, options: dict[str, str | int]) -> str:
+    return f"memory://{quote(check_key(key))}?{urlencode(options)}"

@@ -1,0 +1,105 @@
+"""What an object store does, and the keys under which things lie."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from urllib.parse import quote
+
+KEY_BYTES = 1024
+# No empty, '.' or '..' segment, no control character, no backslash: a key may become a path on a server's disk.
+_KEY = re.compile(r"(?!\.{1,2}(/|$))[^/\\\x00-\x1f\x7f]+(/(?!\.{1,2}(/|$))[^/\\\x00-\x1f\x7f]+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One line of a listing."""
+
+    key: str
+    modified_at: datetime
+    bytes: int
+
+
+class ObjectStore(Protocol):
+    """Bytes under keys. Every call may block for seconds, so it belongs into a thread; only presigning does not.
+
+    A sick store raises ObjectStoreFaultError, a key that is no key ValueError.
+    """
+
+    def put(self, key: str, content: bytes, content_type: str) -> None:
+        """Store an object, replacing what was there."""
+        ...
+
+    def get(self, key: str) -> bytes:
+        """Return an object's bytes; NotFoundError when there is none."""
+        ...
+
+    def head(self, key: str) -> int | None:
+        """Return an object's size in bytes, None when there is none."""
+        ...
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete objects; those that do not exist are fine."""
+        ...
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Delete every object whose key begins so."""
+        ...
+
+    def list(self, prefix: str, after: str | None, limit: int) -> Sequence[StoredObject]:
+        """Return the next objects in the order of their keys; fewer than `limit` are the last."""
+        ...
+
+    def presign_get(self, key: str, *, expires_seconds: int, content_type: str, filename: str | None = None) -> str:
+        """Return an address from which anybody can download an object for a while, saved as `filename`."""
+        ...
+
+    def presign_put(self, key: str, *, content_length: int, content_type: str, expires_seconds: int) -> str:
+        """Return an address to which anybody can upload exactly so many bytes of that type for a while."""
+        ...
+
+    def check(self) -> None:
+        """Raise ObjectStoreFaultError within seconds unless the store answers."""
+        ...
+
+    def ensure_bucket(self) -> None:
+        """Create the bucket if it does not exist."""
+        ...
+
+
+def object_key(job_id: str, attempt: int, name: str) -> str:
+    """Return a key that was never used before for a result of an attempt."""
+    return check_key(f"{job_prefix(job_id)}{attempt}-{secrets.token_hex(8)}/{name}")
+
+
+def input_key(job_id: str) -> str:
+    """Return the key of a job's input."""
+    return check_key(f"{job_prefix(job_id)}input.json")
+
+
+def job_prefix(job_id: str) -> str:
+    """Return what the keys of all of a job's objects begin with."""
+    return f"jobs/{job_id}/"
+
+
+def check_key(key: str) -> str:
+    """Return the key, or raise ValueError when it is none."""
+    if not _KEY.fullmatch(key) or len(key.encode()) > KEY_BYTES:
+        raise ValueError(f"{key[:100]!r} is no object key: use segments between single slashes, none of them '..'")
+    return key
+
+
+def check_prefix(prefix: str) -> str:
+    """Return the prefix, or raise ValueError when it would match more than one thing's objects."""
+    if not prefix.endswith("/"):
+        raise ValueError(f"{prefix[:100]!r} is no prefix to delete: it must end in a slash")
+    return f"{check_key(prefix[:-1])}/"
+
+
+def disposition(filename: str) -> str:
+    """Return the Content-Disposition that saves a download under this name, in any script."""
+    return f"attachment; filename*=UTF-8''{quote(filename, safe='')}"

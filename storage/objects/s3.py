@@ -1,0 +1,159 @@
+"""Objects in S3, or in anything that speaks its language."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from schemas.errors import NotFoundError, ObjectStoreFaultError
+from storage.objects.port import StoredObject, check_key, check_prefix, disposition
+
+PAGE_OBJECTS = 1000  # S3's own limit for a listing and for one deletion
+AWS_DEFAULT_REGION = "us-east-1"
+
+_MISSING = {"NoSuchKey", "404"}
+_CONFIG = Config(
+    signature_version="s3v4",
+    s3={"addressing_style": "path"},
+    # Stores that are not AWS refuse or ignore the newer checksums; the signature covers the bytes anyway.
+    request_checksum_calculation="when_required",
+    response_checksum_validation="when_required",
+    connect_timeout=2,
+    read_timeout=10,
+    retries={"mode": "standard", "total_max_attempts": 2},
+)
+_PROBE_CONFIG = _CONFIG.merge(Config(read_timeout=2, retries={"mode": "standard", "total_max_attempts": 1}))
+
+
+class S3ObjectStore:
+    """One bucket. Making this is slow and touches no network; make one per process, its threads share it."""
+
+    def __init__(
+        self,
+        bucket: str,
+        *,
+        endpoint: str,
+        access_key: str,
+        secret_key: str,
+        public_endpoint: str | None = None,
+        region: str = AWS_DEFAULT_REGION,
+        max_connections: int = 64,
+    ) -> None:
+        self._bucket = bucket
+        self._region = region
+        # More clients of one session cost next to nothing.
+        session = boto3.session.Session(access_key, secret_key, region_name=region)
+        config = _CONFIG.merge(Config(max_pool_connections=max_connections))
+        self._client: Any = session.client("s3", endpoint_url=endpoint, config=config)
+        self._probe: Any = session.client("s3", endpoint_url=endpoint, config=_PROBE_CONFIG)
+        self._public: Any = session.client("s3", endpoint_url=public_endpoint or endpoint, config=_CONFIG)
+
+    def put(self, key: str, content: bytes, content_type: str) -> None:
+        """Store an object."""
+        with _faults():
+            self._client.put_object(Bucket=self._bucket, Key=check_key(key), Body=content, ContentType=content_type)
+
+    def get(self, key: str) -> bytes:
+        """Return an object's bytes."""
+        with _faults():
+            content: bytes = self._client.get_object(Bucket=self._bucket, Key=check_key(key))["Body"].read()
+        return content
+
+    def head(self, key: str) -> int | None:
+        """Return an object's size in bytes."""
+        try:
+            with _faults():
+                size: int = self._client.head_object(Bucket=self._bucket, Key=check_key(key))["ContentLength"]
+        except NotFoundError:
+            return None
+        return size
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete objects, as many in one request as S3 allows."""
+        for start in range(0, len(keys), PAGE_OBJECTS):
+            names = [{"Key": check_key(key)} for key in keys[start : start + PAGE_OBJECTS]]
+            with _faults():
+                answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": names, "Quiet": True})
+            if errors := answer.get("Errors"):
+                raise ObjectStoreFaultError from RuntimeError(f"{len(errors)} not deleted, the first: {errors[0]}")
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Delete every object whose key begins so."""
+        check_prefix(prefix)
+        while found := self.list(prefix, None, PAGE_OBJECTS):
+            self.delete([entry.key for entry in found])
+
+    def list(self, prefix: str, after: str | None, limit: int) -> Sequence[StoredObject]:
+        """Return the next objects in the order of their keys."""
+        found: list[StoredObject] = []
+        more = True
+        while more and len(found) < limit:
+            start = found[-1].key if found else after or ""
+            with _faults():
+                page = self._client.list_objects_v2(
+                    Bucket=self._bucket, Prefix=prefix, StartAfter=start, MaxKeys=min(limit - len(found), PAGE_OBJECTS)
+                )
+            lines = page.get("Contents", ())
+            found.extend(StoredObject(line["Key"], line["LastModified"], line["Size"]) for line in lines)
+            more = bool(lines) and page["IsTruncated"]
+        return found
+
+    def presign_get(self, key: str, *, expires_seconds: int, content_type: str, filename: str | None = None) -> str:
+        """Return a signed address at the public endpoint."""
+        options = {"ResponseContentType": content_type}
+        if filename is not None:
+            options["ResponseContentDisposition"] = disposition(filename)
+        return self._presign("get_object", key, options, expires_seconds)
+
+    def presign_put(self, key: str, *, content_length: int, content_type: str, expires_seconds: int) -> str:
+        """Return a signed address at the public endpoint; the signature covers length and type."""
+        options: dict[str, str | int] = {"ContentLength": content_length, "ContentType": content_type}
+        return self._presign("put_object", key, options, expires_seconds)
+
+    def check(self) -> None:
+        """Ask for the bucket, once and briefly."""
+        if not self._has_bucket():
+            raise ObjectStoreFaultError from LookupError(f"There is no bucket {self._bucket!r}; create it.")
+
+    def ensure_bucket(self) -> None:
+        """Create the bucket if it does not exist."""
+        if self._has_bucket():
+            return
+        elsewhere = {"CreateBucketConfiguration": {"LocationConstraint": self._region}}
+        try:
+            with _faults():
+                options = {} if self._region == AWS_DEFAULT_REGION else elsewhere
+                self._client.create_bucket(Bucket=self._bucket, **options)
+        except ObjectStoreFaultError:
+            if not self._has_bucket():  # else another process was faster
+                raise
+
+    def _has_bucket(self) -> bool:
+        try:
+            with _faults():
+                self._probe.head_bucket(Bucket=self._bucket)
+        except NotFoundError:
+            return False
+        return True
+
+    def _presign(self, operation: str, key: str, options: Mapping[str, str | int], expires_seconds: int) -> str:
+        parameters = {"Bucket": self._bucket, "Key": check_key(key), **options}
+        address: str = self._public.generate_presigned_url(operation, Params=parameters, ExpiresIn=expires_seconds)
+        return address
+
+
+@contextmanager
+def _faults() -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") in _MISSING:
+            raise NotFoundError from error
+        raise ObjectStoreFaultError from error
+    except BotoCoreError as error:
+        raise ObjectStoreFaultError from error
