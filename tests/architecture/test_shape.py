@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tests.architecture.source import PACKAGES, length, modules, public_definitions
 
 EVERYTHING = (*PACKAGES, "tests", "bench")
+STEPS = "storage/migrations/versions/"  # a record of tables, written once and never edited: no design to read
 MODULE_LINES = 400
 MODULE_LINES_P90 = 250
 FUNCTION_LINES = 60
@@ -27,6 +28,7 @@ def test_no_function_is_too_long() -> None:
     long = [
         f"{module.name}:{function.lineno} {function.name}"
         for module in modules(*EVERYTHING)
+        if not module.name.startswith(STEPS)
         for function in module.functions
         if length(function) > FUNCTION_LINES
     ]
@@ -56,7 +58,7 @@ def test_every_public_name_has_a_docstring() -> None:
     silent = [
         f"{module.name}:{node.lineno} {node.name}"
         for module in modules(*PACKAGES)
-        if not module.name.startswith("storage/migrations/versions/")
+        if not module.name.startswith(STEPS)
         for node in public_definitions(module.tree.body)
         if not ast.get_docstring(node)
     ]
