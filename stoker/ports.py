@@ -1,5 +1,6 @@
 """Which TCP ports of this machine are free."""
 
+import itertools
 import random
 import socket
 
@@ -26,4 +27,5 @@ def free_port(preferred: int | None = None) -> int:
     """The preferred port when it is free, else any free one."""
     if preferred is not None and is_free(preferred):
         return preferred
-    return next(port for port in iter(lambda: random.choice(FREE_RANGE), None) if is_free(port))  # noqa: S311
+    drawn = (random.choice(FREE_RANGE) for _ in itertools.count())  # noqa: S311 - no secret
+    return next(port for port in drawn if is_free(port))

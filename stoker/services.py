@@ -4,12 +4,28 @@ import importlib.util
 import os
 import shutil
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from stoker.errors import StartError
+from stoker.parts import Part, Ready
 
-class ProgramMissingError(Exception):
+
+class ProgramMissingError(StartError):
     """A server program is neither on PATH nor in an installed wheel."""
+
+
+def redis_part(folder: Path, port: int) -> Part:
+    """Redis as a part of the platform, its data in `folder`."""
+    folder.mkdir(exist_ok=True)
+    return Part("redis", redis_command(port, folder), Ready("redis", port="redis"), needs=())
+
+
+def s3_part(folder: Path, port: int, environment: Mapping[str, str]) -> Part:
+    """The S3 server as a part of the platform, its bucket a folder in `folder`."""
+    (folder / environment["STOKER_S3_BUCKET"]).mkdir(parents=True, exist_ok=True)
+    keys = s3_environment(environment["STOKER_S3_ACCESS_KEY"], environment["STOKER_S3_SECRET_KEY"])
+    return Part("s3", s3_command(port, folder), Ready("s3", port="s3"), needs=(), environment=keys)
 
 
 def find_redis() -> str:

@@ -31,7 +31,11 @@ def main() -> int:
     os.set_blocking(wake_writer, False)
     signal.set_wakeup_fd(wake_writer)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    child = subprocess.Popen(sys.argv[2:], preexec_fn=_dies_with(os.getpid()))  # noqa: PLW1509 - one thread
+    try:
+        child = subprocess.Popen(sys.argv[2:], preexec_fn=_dies_with(os.getpid()))  # noqa: PLW1509 - one thread
+    except OSError as error:
+        print(f"{sys.argv[2]} could not be started: {error}", file=sys.stderr)
+        return 127
     for number in FORWARDED:
         signal.signal(number, lambda received, _: child.send_signal(received))
     while child.poll() is None:

@@ -1,0 +1,34 @@
+"""Whether a part is ready: one short question on loopback, or a file that the part made."""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from stoker.parts import Ready
+
+ANSWER_SECONDS = 2.0
+
+
+async def is_ready(ready: Ready, ports: Mapping[str, int], ready_file: Path) -> bool:
+    """Ask once."""
+    if ready.kind == "file":
+        return ready_file.exists()  # noqa: ASYNC240 - a stat of a local file
+    port = ports[ready.port]
+    if ready.kind == "http":
+        request = f"GET {ready.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n"
+        return b" 200 " in await _ask(port, request)
+    if ready.kind == "redis":
+        return (await _ask(port, "PING\r\n")).startswith(b"+PONG")
+    return (await _ask(port, "GET / HTTP/1.0\r\n\r\n")).startswith(b"HTTP/")  # S3 refuses us, but it is there
+
+
+async def _ask(port: int, request: str) -> bytes:
+    """The first line of the answer, or nothing."""
+    with contextlib.suppress(OSError, TimeoutError, ValueError):
+        async with asyncio.timeout(ANSWER_SECONDS):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            with contextlib.closing(writer):
+                writer.write(request.encode())
+                return await reader.readline()
+    return b""

@@ -1,0 +1,37 @@
+"""What the environment says about this run; the only place of this package that reads it."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+PREFIX = "STOKER_"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The supervisor's settings."""
+
+    home: Path
+    """The state folder."""
+    given: Mapping[str, str]
+    """Every STOKER_* variable of the user: what is given wins over what the supervisor would choose."""
+    inherited: Mapping[str, str]
+    """The whole environment, handed on to the parts."""
+    under_make: bool = False
+    """Whether `make` started us, so that its death must be ours."""
+    colour: bool = False
+
+
+def read_settings() -> Settings:
+    """Read the settings from the environment; empty variables count as not given."""
+    environment = dict(os.environ)
+    given = {name: value for name, value in environment.items() if name.startswith(PREFIX) and value}
+    return Settings(
+        home=Path(given.get("STOKER_HOME", ".stoker")).resolve(),
+        given=given,
+        inherited=environment,
+        under_make="MAKELEVEL" in environment,
+        colour=sys.stdout.isatty() and "NO_COLOR" not in environment,
+    )
