@@ -75,6 +75,9 @@ class MemoryObjectStore:
     def ensure_bucket(self) -> None:
         """Memory needs no bucket."""
 
+    def close(self) -> None:
+        """Memory has no connections."""
+
 
 def _address(key: str, options: dict[str, str | int]) -> str:
     return f"memory://{quote(check_key(key))}?{urlencode(options)}"

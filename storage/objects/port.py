@@ -70,6 +70,10 @@ class ObjectStore(Protocol):
         """Create the bucket if it does not exist."""
         ...
 
+    def close(self) -> None:
+        """Let go of connections."""
+        ...
+
 
 def object_key(job_id: str, attempt: int, name: str) -> str:
     """Return a key that was never used before for a result of an attempt."""

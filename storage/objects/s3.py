@@ -133,6 +133,11 @@ class S3ObjectStore:
             if not self._has_bucket():  # else another process was faster
                 raise
 
+    def close(self) -> None:
+        """Let go of connections."""
+        for client in (self._client, self._probe, self._public):
+            client.close()
+
     def _has_bucket(self) -> bool:
         try:
             with _faults():

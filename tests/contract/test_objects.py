@@ -1,0 +1,226 @@
+"""What every object store does, and what S3's addresses do when somebody follows them."""
+
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from schemas.errors import NotFoundError, ObjectStoreFaultError
+from storage.objects.memory import MemoryObjectStore
+from storage.objects.port import ObjectStore, input_key, job_prefix, object_key
+from storage.objects.s3 import S3ObjectStore
+from tests.services import S3Server
+
+TEXT = "text/plain"
+
+
+def open_store(server: S3Server, bucket: str | None = None, public_endpoint: str | None = None) -> S3ObjectStore:
+    return S3ObjectStore(
+        bucket or server.bucket,
+        endpoint=server.endpoint,
+        public_endpoint=public_endpoint,
+        access_key=server.access_key,
+        secret_key=server.secret_key,
+    )
+
+
+@pytest.fixture(params=["memory", "s3"])
+def store(request: pytest.FixtureRequest) -> ObjectStore:
+    if request.param == "memory":
+        return MemoryObjectStore()
+    s3: S3ObjectStore = request.getfixturevalue("s3_store")
+    return s3
+
+
+@pytest.fixture
+def s3_store(s3_server: S3Server) -> Iterator[S3ObjectStore]:
+    """The shared server's bucket, emptied."""
+    store = open_store(s3_server)
+    for top in {entry.key.partition("/")[0] for entry in store.list("", None, 10_000)}:
+        store.delete_prefix(f"{top}/")
+    yield store
+    store.close()
+
+
+def keys(store: ObjectStore, prefix: str, after: str | None = None, limit: int = 100) -> list[str]:
+    return [entry.key for entry in store.list(prefix, after, limit)]
+
+
+@pytest.mark.parametrize("content", [b"", b"bytes", bytes(range(256)) * 4096], ids=["none", "few", "a megabyte"])
+def test_what_is_put_is_got(store: ObjectStore, content: bytes) -> None:
+    store.put("a/b", content, TEXT)
+    assert store.get("a/b") == content
+    assert store.head("a/b") == len(content)
+
+
+def test_a_put_replaces_what_was_there(store: ObjectStore) -> None:
+    store.put("a/b", b"first", TEXT)
+    store.put("a/b", b"second", TEXT)
+    assert store.get("a/b") == b"second"
+
+
+def test_a_missing_object_is_not_found(store: ObjectStore) -> None:
+    with pytest.raises(NotFoundError):
+        store.get("a/missing")
+    assert store.head("a/missing") is None
+
+
+def test_names_may_be_in_any_script(store: ObjectStore) -> None:
+    key = object_key("job_1", 1, "그림 1 (하늘).png")
+    store.put(key, b"picture", "image/png")
+    assert store.get(key) == b"picture"
+    assert keys(store, job_prefix("job_1")) == [key]
+
+
+def test_delete_takes_some_leaves_others_and_minds_no_missing_ones(store: ObjectStore) -> None:
+    for name in ("a/1", "a/2", "a/3"):
+        store.put(name, b"x", TEXT)
+    store.delete(["a/1", "a/3", "a/never"])
+    store.delete([])
+    assert keys(store, "a/") == ["a/2"]
+
+
+def test_deleting_a_job_leaves_the_job_whose_id_is_longer(store: ObjectStore) -> None:
+    for job_id in ("job_1", "job_10"):
+        store.put(input_key(job_id), b"{}", "application/json")
+        store.put(object_key(job_id, 1, "out.txt"), b"x", TEXT)
+    store.delete_prefix(job_prefix("job_1"))
+    assert keys(store, job_prefix("job_1")) == []
+    assert len(keys(store, job_prefix("job_10"))) == 2
+    store.delete_prefix(job_prefix("job_nobody"))
+
+
+def test_a_list_is_in_the_order_of_bytes_and_goes_on_after_a_key(store: ObjectStore) -> None:
+    names = ["p/a-b", "p/a.b", "p/a/1", "p/a0", "p/b/c/d", "p/한"]
+    for name in reversed(names):
+        store.put(name, b"x", TEXT)
+    store.put("q/other", b"x", TEXT)
+    assert keys(store, "p/") == names
+    assert keys(store, "p/", limit=2) == names[:2]
+    assert keys(store, "p/", after="p/a.b", limit=3) == names[2:5]
+    assert keys(store, "p/", after="p/a/0") == names[2:]
+    assert keys(store, "p/", after="p/한") == []
+
+
+def test_a_list_longer_than_one_answer_is_whole(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage.objects.s3.PAGE_OBJECTS", 3)
+    names = [f"many/{number:02}" for number in range(10)]
+    for name in names:
+        store.put(name, b"x", TEXT)
+    assert keys(store, "many/") == names
+    assert keys(store, "many/", limit=7) == names[:7]
+    store.delete_prefix("many/")
+    assert keys(store, "many/") == []
+
+
+def test_a_list_says_size_and_age(store: ObjectStore) -> None:
+    store.put("a/b", b"12345", TEXT)
+    (entry,) = store.list("a/", None, 10)
+    assert entry.bytes == 5
+    assert abs(entry.modified_at - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    "key", ["", "/a", "a/", "a//b", "..", "../a", "a/../b", "a/.", "a\\b", "a\nb", "a\x00", "한" * 400]
+)
+def test_a_key_that_is_none_is_refused_everywhere(store: ObjectStore, key: str) -> None:
+    with pytest.raises(ValueError, match="no object key"):
+        store.put(key, b"x", TEXT)
+    with pytest.raises(ValueError, match="no object key"):
+        store.get(key)
+    with pytest.raises(ValueError, match="no object key"):
+        store.head(key)
+    with pytest.raises(ValueError, match="no object key"):
+        store.delete([key])
+    with pytest.raises(ValueError, match="no object key"):
+        store.presign_get(key, expires_seconds=1, content_type=TEXT)
+    with pytest.raises(ValueError, match="no object key"):
+        store.presign_put(key, content_length=1, content_type=TEXT, expires_seconds=1)
+
+
+@pytest.mark.parametrize("prefix", ["", "/", "jobs/job_1", "../"])
+def test_a_prefix_that_would_delete_too_much_is_refused(store: ObjectStore, prefix: str) -> None:
+    with pytest.raises(ValueError, match=r"no (prefix|object key)"):
+        store.delete_prefix(prefix)
+
+
+def test_a_result_never_lands_on_another(store: ObjectStore) -> None:
+    first, second = (object_key("job_1", 2, "out.png") for _ in range(2))
+    assert first != second
+    assert first.startswith("jobs/job_1/2-")
+    store.put(first, b"first", "image/png")
+    store.put(second, b"second", "image/png")
+    assert store.get(first) == b"first"
+
+
+def test_a_name_cannot_leave_its_job() -> None:
+    with pytest.raises(ValueError, match="no object key"):
+        object_key("job_1", 1, "../../job_2/out.png")
+
+
+def test_addresses_name_key_type_and_file(store: ObjectStore) -> None:
+    url = store.presign_get("a/b.png", expires_seconds=60, content_type="image/png", filename="고양이.png")
+    query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(url).query))
+    assert "a/b.png" in url
+    assert query["response-content-type"] == "image/png"
+    assert query["response-content-disposition"] == "attachment; filename*=UTF-8''%EA%B3%A0%EC%96%91%EC%9D%B4.png"
+    assert "content-length" in store.presign_put("a/b", content_length=3, content_type=TEXT, expires_seconds=60)
+
+
+def test_a_store_that_answers_passes_the_check(store: ObjectStore) -> None:
+    store.check()
+    store.ensure_bucket()
+    store.check()
+
+
+def follow(url: str, content: bytes | None = None, content_type: str = TEXT) -> tuple[int, bytes, str | None]:
+    headers = {} if content is None else {"Content-Type": content_type}
+    request = urllib.request.Request(url, content, headers, method="GET" if content is None else "PUT")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.read(), answer.headers["Content-Type"]
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read(), None
+
+
+def test_a_download_address_works_without_a_key_for_its_object_only(s3_store: S3ObjectStore) -> None:
+    s3_store.put("a/b", b"picture", "application/octet-stream")
+    s3_store.put("a/c", b"secret", TEXT)
+    url = s3_store.presign_get("a/b", expires_seconds=60, content_type="image/png", filename="b.png")
+    assert follow(url) == (200, b"picture", "image/png")
+    assert follow(url.replace("/a/b", "/a/c"))[0] == 403
+    assert follow(url.replace("image%2Fpng", "text%2Fhtml"))[0] == 403
+
+
+def test_an_upload_address_takes_exactly_what_was_announced(s3_store: S3ObjectStore) -> None:
+    url = s3_store.presign_put("up/1", content_length=3, content_type="image/png", expires_seconds=60)
+    assert follow(url, b"four", "image/png")[0] == 403
+    assert follow(url, b"abc", "text/html")[0] == 403
+    assert s3_store.head("up/1") is None
+    assert follow(url, b"abc", "image/png")[0] == 200
+    assert s3_store.get("up/1") == b"abc"
+
+
+def test_addresses_point_to_the_public_endpoint(s3_server: S3Server) -> None:
+    store = open_store(s3_server, public_endpoint="https://files.example.com")
+    assert store.presign_get("a", expires_seconds=60, content_type=TEXT).startswith(
+        "https://files.example.com/stoker/a?"
+    )
+    store.check()
+    store.close()
+
+
+def test_a_missing_bucket_fails_the_check_until_it_is_made(s3_server: S3Server) -> None:
+    store = open_store(s3_server, bucket="another")
+    with pytest.raises(ObjectStoreFaultError):
+        store.check()
+    with pytest.raises(ObjectStoreFaultError):
+        store.put("a", b"x", TEXT)
+    store.ensure_bucket()
+    store.check()
+    store.put("a", b"x", TEXT)
+    store.close()
