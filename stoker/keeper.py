@@ -38,6 +38,13 @@ class Surroundings:
     """Inherited by every part, so that the lock is free when the last of them is gone."""
 
 
+def next_delay(last_delay: float, ready_seconds: float) -> float:
+    """How long to wait before a new start: doubling, unless the part had been well for a while."""
+    if not last_delay or ready_seconds >= HEALTHY_SECONDS:
+        return FIRST_DELAY_SECONDS
+    return min(2 * last_delay, LONGEST_DELAY_SECONDS)
+
+
 class Keeper:
     """One part and the process that it is at the moment."""
 
@@ -55,19 +62,17 @@ class Keeper:
 
     async def keep_running(self) -> None:
         """Start the part and start it again whenever it dies; fail if it never gets ready."""
-        delay = FIRST_DELAY_SECONDS
+        delay = 0.0
         deaths = 0
         while True:
             end, ready_seconds = await self._live_once()
             deaths += 1
             if not self.ready.is_set() and deaths >= MOST_DEATHS_BEFORE_READY:
                 raise self._failure(f"was started {deaths} times and never got ready; the last time it {end}")
-            if ready_seconds >= HEALTHY_SECONDS:
-                delay = FIRST_DELAY_SECONDS
+            delay = next_delay(delay, ready_seconds)
             self._on_change("restarting")
             self._console.say(f"{self.part.name} {end}; starting it again in {delay:g} s")
             await asyncio.sleep(delay)
-            delay = min(2 * delay, LONGEST_DELAY_SECONDS)
 
     async def stop(self) -> None:
         """End the part, politely first."""
