@@ -12,7 +12,7 @@ from sqlalchemy import bindparam
 
 from schemas.jobs import Status
 from storage.clock import NOW, db_now
-from storage.jobs import RUNNING
+from storage.jobs import STILL_RUNNING
 from storage.rows import ClaimedJob
 from storage.tables import jobs
 
@@ -119,7 +119,7 @@ class Ending:
     metrics: str | None = None
 
 
-HELD = (jobs.c.id == bindparam("job_id"), jobs.c.attempt == bindparam("held_attempt"), RUNNING)
+HELD = (jobs.c.id == bindparam("job_id"), jobs.c.attempt == bindparam("held_attempt"), STILL_RUNNING)
 FINISH = (
     sa.update(jobs)
     .where(*HELD)
@@ -180,12 +180,12 @@ def _release(connection: sa.Connection, one: Release) -> str | None:
     is_canceled = jobs.c.cancel_requested == 1
     statement = (
         sa.update(jobs)
-        .where(jobs.c.id == one.job_id, jobs.c.attempt == one.attempt, RUNNING)
+        .where(jobs.c.id == one.job_id, jobs.c.attempt == one.attempt, STILL_RUNNING)
         .values(
             status=AFTER_RELEASE,
             owner=None,
             errors=jobs.c.errors + int(one.counts_as_error),
-            run_at=None if delay is None else db_now() + delay,
+            run_at=None if delay is None else sa.case((~is_canceled, db_now() + delay)),
             finished_at=sa.case((is_canceled, db_now())),
             retained_until=sa.case((is_canceled, db_now() + jobs.c.retention_seconds)),
         )

@@ -9,9 +9,9 @@ from sqlalchemy.sql.functions import GenericFunction
 
 NOW = {
     "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
-    "postgresql": "extract(epoch from clock_timestamp())::float8",
+    "postgresql": "extract(epoch from statement_timestamp())::float8",
 }
-"""The clock as SQL text, by dialect."""
+"""The clock as SQL text, by dialect; stable within a statement, or Postgres could not look for it in an index."""
 
 
 class db_now(GenericFunction[float]):  # noqa: N801 - it reads as the SQL function that it is

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError
 
-from schemas.errors import DatabaseFaultError, StartError
+from schemas.errors import DatabaseFaultError, InvalidError, StartError
 from storage import dialects
 from storage.group_commit import GroupCommit
 
@@ -25,6 +25,11 @@ Write = Callable[[sa.Connection, Sequence[Argument]], Sequence[Result]]
 """A set-based write: many arguments in, as many results out, in one transaction."""
 
 READERS = 4
+LONG_WRITERS = 2
+UNSTORABLE = "The request holds a NUL character or half a surrogate pair, which cannot be stored; take it out."
+DEADLOCK_TRIES = 3
+ANSWER_SECONDS = 10.0
+"""Nobody waits longer for SQL, however many wait: a request would rather have a clean refusal."""
 
 
 class Database:
@@ -34,8 +39,9 @@ class Database:
         self.engine, self._reading = dialects.create_engines(url)
         self.dialect = self.engine.dialect.name
         self._lock = dialects.write_lock(self.engine)
-        self._group = GroupCommit(self._commit)
+        self._group = GroupCommit(self._commit, ANSWER_SECONDS)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sql-read")
+        self._long_writers = ThreadPoolExecutor(LONG_WRITERS, thread_name_prefix="sql-long-write")
 
     def write(self, operation: Write[Argument, Result], argument: Argument) -> Result:
         """Run one write; it is durable when this returns. Concurrent writes share a commit."""
@@ -46,13 +52,18 @@ class Database:
         return await self._group.arun(operation, argument)  # type: ignore[no-any-return]  # as above
 
     def transact(self, work: Callable[[sa.Connection], Result]) -> Result:
-        """Run work in a transaction of its own: for rare or long writes."""
-        with _faults(), self._transaction() as connection:
-            return work(connection)
+        """Run work in a transaction of its own: for rare or long writes. A deadlock runs it anew."""
+        for _ in range(DEADLOCK_TRIES - 1):
+            try:
+                return self._run_alone(work)
+            except DBAPIError as error:
+                if not dialects.is_deadlock(error):
+                    raise
+        return self._run_alone(work)
 
     async def atransact(self, work: Callable[[sa.Connection], Result]) -> Result:
         """Like transact, without blocking the event loop."""
-        return await self._in_thread(self.transact, work)
+        return await _answer(self._long_writers, self.transact, work)
 
     def read(self, work: Callable[[sa.Connection], Result]) -> Result:
         """Run statements that write nothing; each sees what was committed when it began."""
@@ -61,7 +72,7 @@ class Database:
 
     async def aread(self, work: Callable[[sa.Connection], Result]) -> Result:
         """Like read, without blocking the event loop."""
-        return await self._in_thread(self.read, work)
+        return await _answer(self._readers, self.read, work)
 
     def wait_until_ready(self, seconds: float, say: Callable[[str], None]) -> None:
         """Wait for SQL to answer; refuse the start with a sentence when it does not in time."""
@@ -84,12 +95,14 @@ class Database:
     def close(self) -> None:
         """Give back threads and connections."""
         self._group.close()
-        self._readers.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._readers, self._long_writers):
+            pool.shutdown(wait=True, cancel_futures=True)
         self.engine.dispose()
         self._reading.dispose()
 
-    async def _in_thread(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._readers, function, *arguments)
+    def _run_alone(self, work: Callable[[sa.Connection], Result]) -> Result:
+        with _faults(), self._transaction() as connection:
+            return work(connection)
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
@@ -101,16 +114,26 @@ class Database:
             return [operation(connection, arguments) for operation, arguments in work]
 
 
+async def _answer(pool: ThreadPoolExecutor, run: Callable[..., Result], work: Callable[..., Any]) -> Result:
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            return await asyncio.get_running_loop().run_in_executor(pool, run, work)
+    except TimeoutError:
+        raise DatabaseFaultError(f"SQL did not answer within {ANSWER_SECONDS:g} seconds") from None
+
+
 @contextmanager
 def _faults() -> Iterator[None]:
-    """Turn a sick database into our own error; a statement that is wrong in itself stays as it is."""
+    """Turn a sick database and a value that no database takes into our own errors."""
     try:
         yield
     except DBAPIError as error:
         if dialects.is_fault(error):
             raise DatabaseFaultError(str(error.orig)) from error
+        if isinstance(error, DataError):
+            raise InvalidError(UNSTORABLE) from error
         raise
-    except (SQLAlchemyError, OSError) as error:
-        if isinstance(error, sa.exc.TimeoutError | OSError):
-            raise DatabaseFaultError(str(error)) from error
-        raise
+    except UnicodeEncodeError as error:
+        raise InvalidError(UNSTORABLE) from error
+    except (sa.exc.TimeoutError, OSError) as error:
+        raise DatabaseFaultError(str(error)) from error

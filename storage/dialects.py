@@ -15,17 +15,27 @@ from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from schemas.errors import DatabaseFaultError
+from schemas.errors import DatabaseFaultError, StartError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
 LOCK_SECONDS = 5.0
-POSTGRES_OPTIONS = (
+POSTGRES_SETTINGS = (
     "-c idle_in_transaction_session_timeout=10s -c lock_timeout=5s -c statement_timeout=30s "
     "-c plan_cache_mode=force_generic_plan"
 )
+POSTGRES_CONNECT = {
+    "connect_timeout": 3,
+    "keepalives_idle": 5,  # a host that vanished is noticed within seconds, not after two hours
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+    "prepare_threshold": 1,
+    "options": POSTGRES_SETTINGS,
+}
+READ_ONLY = "25006"  # a standby after a failover
 SQLITE_PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
@@ -33,18 +43,36 @@ SQLITE_PRAGMAS = (
     "PRAGMA cache_size=-16384",
     "PRAGMA journal_size_limit=67108864",
 )
+# busy, locked, out of memory, read-only, I/O error, corrupt, full, cannot open, protocol, not a database
+SQLITE_FAULTS = frozenset({5, 6, 7, 8, 10, 11, 13, 14, 15, 26})
 
 
 def create_engines(url: str) -> tuple[sa.Engine, sa.Engine]:
     """Return an engine whose transactions write, and one that reads in autocommit."""
+    try:
+        return _engines(_parse(url))
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError, OSError) as error:
+        raise StartError(
+            f"The setting STOKER_DATABASE_URL is not usable: {error}. Write sqlite:///PATH or "
+            "postgresql://USER:PASSWORD@HOST/NAME, and see that the folder of PATH can be written."
+        ) from None
+
+
+def _parse(url: str) -> sa.URL:
     parsed = sa.make_url(url)
+    if parsed.drivername in {"postgres", "postgresql"}:
+        return parsed.set(drivername="postgresql+psycopg")
+    return parsed
+
+
+def _engines(parsed: sa.URL) -> tuple[sa.Engine, sa.Engine]:
     if parsed.get_backend_name() == "sqlite":
         return _sqlite_engines(parsed)
     options: dict[str, Any] = {
         "pool_pre_ping": False,
         "pool_timeout": LOCK_SECONDS,
         "max_overflow": 28,
-        "connect_args": {"connect_timeout": 3, "prepare_threshold": 1, "options": POSTGRES_OPTIONS},
+        "connect_args": POSTGRES_CONNECT,
     }
     return sa.create_engine(parsed, pool_size=2, **options), sa.create_engine(
         parsed, pool_size=4, isolation_level="AUTOCOMMIT", **options
@@ -106,11 +134,36 @@ def _try_lock(descriptor: int) -> bool:
 
 def is_fault(error: DBAPIError) -> bool:
     """Say whether the database is sick, as opposed to a statement that is wrong in itself."""
-    return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is not None:
+        return code & 0xFF in SQLITE_FAULTS
+    is_sick = isinstance(error, OperationalError | InterfaceError) and not is_deadlock(error)
+    return error.connection_invalidated or is_sick or _sqlstate(error) == READ_ONLY
+
+
+def is_deadlock(error: DBAPIError) -> bool:
+    """Say whether Postgres undid a transaction only because it stood in the way of another."""
+    return _sqlstate(error) in {"40001", "40P01"}
+
+
+def _sqlstate(error: DBAPIError) -> str | None:
+    return getattr(error.orig, "sqlstate", None)
 
 
 @cache
 def insert_new(table: sa.Table, dialect: str) -> Any:
     """Return an INSERT that leaves an existing row alone."""
-    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
-    return insert(table).on_conflict_do_nothing()
+    return _insert(table, dialect).on_conflict_do_nothing()
+
+
+@cache
+def insert_or_meet(table: sa.Table, dialect: str) -> Any:
+    """Return an INSERT that answers with the row that stands: the new one, or the one that was there before."""
+    insert = _insert(table, dialect)
+    key = list(table.primary_key)
+    unchanged = {column.name: column for column in key}
+    return insert.on_conflict_do_update(index_elements=key, set_=unchanged).returning(*table.columns)
+
+
+def _insert(table: sa.Table, dialect: str) -> Any:
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)

@@ -10,12 +10,15 @@ import sqlalchemy as sa
 
 from schemas.jobs import Status
 from storage.clock import db_now
-from storage.dialects import insert_new
+from storage.dialects import insert_new, insert_or_meet
 from storage.rows import Ended, JobRow
-from storage.tables import idempotency_keys, job_inputs, jobs
+from storage.tables import IS_CLAIMABLE, idempotency_keys, job_inputs, jobs
 
-WAITING = jobs.c.status == Status.QUEUED.value
-RUNNING = (jobs.c.status == Status.RUNNING.value).is_(sa.true())  # IS TRUE keeps Postgres off the running index
+# Statuses are literals: a plan that serves every parameter cannot use an index that is for one status.
+WAITING = jobs.c.status == sa.literal_column(f"'{Status.QUEUED.value}'")
+RUNNING = jobs.c.status == sa.literal_column(f"'{Status.RUNNING.value}'")
+STILL_RUNNING = RUNNING.is_(sa.true())
+"""The fence's half of RUNNING: IS TRUE keeps Postgres off the index of running jobs, a job has one id."""
 VISIBLE = jobs.c.deleted_at.is_(None)
 
 
@@ -92,9 +95,7 @@ def _admit(connection: sa.Connection, submission: Submission) -> Admitted:
         "job_id": job.id,
         "created_at": job.created_at,
     }
-    connection.execute(insert_new(idempotency_keys, connection.dialect.name), row)
-    same_key = (idempotency_keys.c.caller_id == job.caller_id) & (idempotency_keys.c.key == submission.idempotency_key)
-    known = connection.execute(sa.select(idempotency_keys).where(same_key)).one()
+    known = connection.execute(insert_or_meet(idempotency_keys, connection.dialect.name), row).one()
     return Admitted(known.job_id, known.job_id == job.id, known.fingerprint == submission.fingerprint)
 
 
@@ -136,6 +137,13 @@ class Filter:
     metadata: tuple[tuple[str, str], ...] = ()
 
 
+SQLITE_HAS_METADATA = sa.text("""
+    EXISTS (
+        SELECT 1 FROM json_each(jobs.metadata) AS entry
+        WHERE entry.key = :key AND :value = CASE entry.type
+            WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' ELSE CAST(entry.value AS TEXT) END)""")
+
+
 def page(connection: sa.Connection, wanted: Filter) -> list[JobRow]:
     """Return up to limit + 1 jobs, newest first: the one too many says that there are more."""
     query = sa.select(jobs).where(jobs.c.caller_id == wanted.caller_id, VISIBLE)
@@ -150,28 +158,28 @@ def page(connection: sa.Connection, wanted: Filter) -> list[JobRow]:
     if wanted.created_before is not None:
         query = query.where(jobs.c.created_at < wanted.created_before)
     for key, value in wanted.metadata:
-        query = query.where(_metadata_value(connection.dialect.name, key) == value)
+        query = query.where(_has_metadata(connection.dialect.name, key, value))
     return [JobRow(*row) for row in connection.execute(query.order_by(jobs.c.id.desc()).limit(wanted.limit + 1))]
 
 
-def _metadata_value(dialect: str, key: str) -> sa.ColumnElement[str]:
+def _has_metadata(dialect: str, key: str, value: str) -> sa.ColumnElement[bool] | sa.TextClause:
+    """Compare a top-level entry, whatever characters its key has: a string as it is, others by their JSON."""
     if dialect == "sqlite":
-        path = '$."' + key.replace('"', '\\"') + '"'
-        return sa.cast(sa.func.json_extract(jobs.c.metadata, path), sa.Text)
-    return sa.func.json_extract_path_text(sa.cast(jobs.c.metadata, sa.JSON), key)
+        return SQLITE_HAS_METADATA.bindparams(
+            sa.bindparam("key", key, unique=True), sa.bindparam("value", value, unique=True)
+        )
+    return sa.func.json_extract_path_text(sa.cast(jobs.c.metadata, sa.JSON), key) == value
 
 
 def count_waiting(connection: sa.Connection, caller_id: str, limit: int) -> int:
     """Return how many jobs of a caller wait, counting no further than limit."""
-    waiting = sa.select(sa.literal(1)).where(jobs.c.caller_id == caller_id, WAITING).limit(limit).subquery()
+    waiting = sa.select(jobs.c.id).where(jobs.c.caller_id == caller_id, WAITING).limit(limit).subquery()
     return connection.execute(sa.select(sa.func.count()).select_from(waiting)).scalar_one()
 
 
 def count_ahead(connection: sa.Connection, queue: str, rank: float, limit: int) -> int:
     """Return how many claimable jobs of a queue rank before this one, counting no further than limit."""
-    ahead = sa.select(sa.literal(1)).where(
-        jobs.c.queue == queue, WAITING, jobs.c.run_at.is_(None), jobs.c.lost == 0, jobs.c.rank < rank
-    )
+    ahead = sa.select(jobs.c.id).where(jobs.c.queue == queue, IS_CLAIMABLE, jobs.c.rank < rank)
     return connection.execute(sa.select(sa.func.count()).select_from(ahead.limit(limit).subquery())).scalar_one()
 
 
@@ -184,32 +192,43 @@ class Canceled:
     attempt: int = 0
 
 
+CANCEL = (
+    sa.update(jobs)
+    .where(jobs.c.id == sa.bindparam("job_id"), WAITING | RUNNING)
+    .values(
+        cancel_requested=1,
+        status=sa.case((WAITING, Status.CANCELED.value), else_=jobs.c.status),
+        finished_at=sa.case((WAITING, db_now())),
+        retained_until=sa.case((WAITING, db_now() + jobs.c.retention_seconds)),
+    )
+    .returning(jobs.c.id, jobs.c.status, jobs.c.attempt, jobs.c.queue, jobs.c.owner)
+)
+
+
 def cancel(connection: sa.Connection, job_id: str) -> Canceled:
-    """Cancel a queued job, or ask the owner of a running one to stop; a terminal one stays as it is."""
-    ended = cancel_queued(connection, jobs.c.id == job_id)
-    if ended:
-        return Canceled(ended=ended[0])
-    asked = connection.execute(
-        sa.update(jobs)
-        .where(jobs.c.id == job_id, RUNNING)
-        .values(cancel_requested=1)
-        .returning(jobs.c.owner, jobs.c.attempt)
-    ).one_or_none()
-    return Canceled(owner=asked.owner, attempt=asked.attempt) if asked else Canceled()
+    """Cancel a queued job, or ask the owner of a running one to stop; a terminal one stays as it is.
 
-
-def cancel_queued(connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[Ended]:
-    """Cancel all queued jobs that match."""
-    return end_queued(connection, which, Status.CANCELED)
+    One statement: between two, a claim or a hand-back could slip through both.
+    """
+    row = connection.execute(CANCEL, {"job_id": job_id}).one_or_none()
+    if row is None:
+        return Canceled()
+    if row.status == Status.CANCELED.value:
+        return Canceled(ended=Ended(row.id, row.status, row.attempt, row.queue))
+    return Canceled(owner=row.owner, attempt=row.attempt)
 
 
 def end_queued(
-    connection: sa.Connection, which: sa.ColumnElement[bool], status: Status, error: str | None = None
+    connection: sa.Connection,
+    which: sa.ColumnElement[bool],
+    status: Status,
+    error: str | None = None,
+    limit: int | None = None,
 ) -> list[Ended]:
-    """End all queued jobs that match with a terminal status."""
+    """End queued jobs that match with a terminal status, up to limit."""
     statement = (
         sa.update(jobs)
-        .where(WAITING, which)
+        .where(jobs.c.id.in_(untouched(WAITING, which, limit=limit)))
         .values(
             status=status.value,
             error=error,
@@ -219,3 +238,11 @@ def end_queued(
         .returning(jobs.c.id, jobs.c.status, jobs.c.attempt, jobs.c.queue)
     )
     return [Ended(*row) for row in connection.execute(statement)]
+
+
+def untouched(*which: sa.ColumnElement[bool], limit: int | None = None) -> sa.Select[tuple[str]]:
+    """Select the ids of jobs that nobody is changing at this moment: many rows are never waited for.
+
+    Two that wait for each other's rows are a deadlock; what is skipped has just been dealt with, or is met next time.
+    """
+    return sa.select(jobs.c.id).where(*which).limit(limit).with_for_update(skip_locked=True)

@@ -9,9 +9,9 @@ import sqlalchemy as sa
 
 from schemas.jobs import Status
 from storage.dialects import insert_new
-from storage.jobs import WAITING, end_queued
+from storage.jobs import RUNNING, WAITING, end_queued, untouched
 from storage.rows import Ended
-from storage.tables import jobs, queues
+from storage.tables import IS_CLAIMABLE, IS_SCHEDULED, IS_SUSPECT, jobs, queues
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,40 +77,35 @@ def claimable_up_to(connection: sa.Connection, limit: int) -> dict[str, Depth]:
     names = connection.execute(sa.select(queues.c.name).where(queues.c.paused == 0)).scalars().all()
     return {
         name: Depth(
-            claimable=_count(connection, name, jobs.c.lost == 0, limit),
-            suspects=_count(connection, name, jobs.c.lost > 0, limit),
+            claimable=_count(connection, name, IS_CLAIMABLE, limit),
+            suspects=_count(connection, name, IS_SUSPECT, limit),
         )
         for name in names
     }
 
 
-def _count(connection: sa.Connection, name: str, lane: sa.ColumnElement[bool], limit: int) -> int:
-    rows = sa.select(sa.literal(1)).where(jobs.c.queue == name, WAITING, jobs.c.run_at.is_(None), lane).limit(limit)
+def _count(connection: sa.Connection, name: str, lane: sa.TextClause, limit: int) -> int:
+    rows = sa.select(jobs.c.id).where(jobs.c.queue == name, lane).limit(limit)
     return connection.execute(sa.select(sa.func.count()).select_from(rows.subquery())).scalar_one()
 
 
 def depths(connection: sa.Connection) -> dict[str, Depth]:
     """Count every queued and running job, by queue: for people, not for the hot path."""
-    is_scheduled = sa.and_(WAITING, jobs.c.run_at.is_not(None))
-    query = (
-        sa.select(
-            jobs.c.queue,
-            _sum(sa.and_(WAITING, jobs.c.run_at.is_(None), jobs.c.lost == 0)),
-            _sum(sa.and_(WAITING, jobs.c.run_at.is_(None), jobs.c.lost > 0)),
-            _sum(is_scheduled),
-            _sum(jobs.c.status == Status.RUNNING.value),
-        )
-        .where(jobs.c.status.in_((Status.QUEUED.value, Status.RUNNING.value)))
-        .group_by(jobs.c.queue)
-    )
-    return {row[0]: Depth(*row[1:]) for row in connection.execute(query)}
-
-
-def _sum(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
-    return sa.func.sum(sa.case((condition, 1), else_=0))
+    lanes: dict[str, sa.ColumnElement[bool] | sa.TextClause] = {
+        "claimable": IS_CLAIMABLE,
+        "suspects": IS_SUSPECT,
+        "scheduled": IS_SCHEDULED,
+        "running": RUNNING,
+    }
+    counts: dict[str, dict[str, int]] = {}
+    for lane, condition in lanes.items():
+        query = sa.select(jobs.c.queue, sa.func.count()).where(condition).group_by(jobs.c.queue)
+        for name, count in connection.execute(query):
+            counts.setdefault(name, {})[lane] = count
+    return {name: Depth(**count) for name, count in counts.items()}
 
 
 def move(connection: sa.Connection, source: str, target: str) -> int:
     """Give the waiting jobs of one queue to a sibling; their rank stays, so they stand there by their age."""
-    moved = connection.execute(sa.update(jobs).where(jobs.c.queue == source, WAITING).values(queue=target))
-    return moved.rowcount
+    waiting = untouched(jobs.c.queue == source, WAITING)
+    return connection.execute(sa.update(jobs).where(jobs.c.id.in_(waiting)).values(queue=target)).rowcount

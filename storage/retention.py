@@ -9,32 +9,32 @@ import sqlalchemy as sa
 from schemas.errors import ModelRemovedError
 from schemas.jobs import TERMINAL, Status
 from storage.clock import db_now
-from storage.jobs import WAITING, end_queued
+from storage.jobs import WAITING, end_queued, untouched
 from storage.rows import Ended, to_json
 from storage.tables import idempotency_keys, job_inputs, jobs
 
 IS_TERMINAL = jobs.c.status.in_([status.value for status in TERMINAL])
 
 
+SWEEP_LIMIT = 5_000
+"""Rows per statement: a million that come due at once must not hold the writers up for a minute."""
+
+
 def expire(connection: sa.Connection) -> list[Ended]:
-    """End the jobs that waited longer than their ttl."""
-    return end_queued(connection, jobs.c.expires_at <= db_now(), Status.EXPIRED)
+    """End jobs that waited longer than their ttl."""
+    return end_queued(connection, jobs.c.expires_at <= db_now(), Status.EXPIRED, limit=SWEEP_LIMIT)
 
 
 def fail_removed_models(connection: sa.Connection, known: Sequence[str]) -> list[Ended]:
-    """End the jobs that wait for a model that the catalog has lost."""
+    """End jobs that wait for a model that the catalog has lost."""
     error = to_json(ModelRemovedError().as_job_error())
-    return end_queued(connection, jobs.c.model.not_in(known), Status.FAILED, error)
+    return end_queued(connection, jobs.c.model.not_in(known), Status.FAILED, error, limit=SWEEP_LIMIT)
 
 
 def release_scheduled(connection: sa.Connection) -> list[str]:
-    """Let the jobs whose run_at has come be claimed; return the queues that got some."""
-    statement = (
-        sa.update(jobs)
-        .where(WAITING, jobs.c.run_at.is_not(None), jobs.c.run_at <= db_now())
-        .values(run_at=None)
-        .returning(jobs.c.queue)
-    )
+    """Let jobs whose run_at has come be claimed; return the queues that got some."""
+    due = untouched(WAITING, jobs.c.run_at.is_not(None), jobs.c.run_at <= db_now(), limit=SWEEP_LIMIT)
+    statement = sa.update(jobs).where(jobs.c.id.in_(due)).values(run_at=None).returning(jobs.c.queue)
     return sorted(set(connection.execute(statement).scalars()))
 
 
@@ -63,13 +63,9 @@ def forget(connection: sa.Connection, rows_kept_seconds: float, keys_kept_second
     """Delete the rows of jobs erased long ago and idempotency keys past their time; return how many rows went."""
     old = sa.select(jobs.c.id).where(jobs.c.erased_at <= db_now() - rows_kept_seconds).limit(limit)
     gone = connection.execute(sa.delete(jobs).where(jobs.c.id.in_(old))).rowcount
-    living = sa.select(jobs.c.id).where(~IS_TERMINAL)
-    connection.execute(
-        sa.delete(idempotency_keys).where(
-            idempotency_keys.c.created_at <= db_now() - keys_kept_seconds,
-            idempotency_keys.c.job_id.not_in(living),
-        )
-    )
+    is_alive = sa.exists().where(jobs.c.id == idempotency_keys.c.job_id, ~IS_TERMINAL)
+    is_old = idempotency_keys.c.created_at <= db_now() - keys_kept_seconds
+    connection.execute(sa.delete(idempotency_keys).where(is_old, ~is_alive))
     return gone
 
 

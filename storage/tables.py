@@ -82,6 +82,7 @@ jobs = Table(
 )
 IS_CLAIMABLE = sa.text("status = 'queued' AND run_at IS NULL AND lost = 0")
 IS_SUSPECT = sa.text("status = 'queued' AND run_at IS NULL AND lost > 0")
+IS_SCHEDULED = sa.text("status = 'queued' AND run_at IS NOT NULL")
 Index("jobs_claim", jobs.c.queue, jobs.c.rank, postgresql_where=IS_CLAIMABLE, sqlite_where=IS_CLAIMABLE)
 Index("jobs_suspect", jobs.c.queue, jobs.c.rank, postgresql_where=IS_SUSPECT, sqlite_where=IS_SUSPECT)
 for _name, _column, _condition in (
@@ -89,6 +90,7 @@ for _name, _column, _condition in (
     ("jobs_waiting_of_caller", jobs.c.caller_id, "status = 'queued'"),
     ("jobs_expiring", jobs.c.expires_at, "status = 'queued'"),
     ("jobs_scheduled", jobs.c.run_at, "status = 'queued' AND run_at IS NOT NULL"),
+    ("jobs_erased", jobs.c.erased_at, "erased_at IS NOT NULL"),
     ("jobs_retained", jobs.c.retained_until, "erased_at IS NULL AND retained_until IS NOT NULL"),
 ):
     Index(_name, _column, postgresql_where=sa.text(_condition), sqlite_where=sa.text(_condition))

@@ -14,12 +14,16 @@ from schemas.errors import StartError
 from storage.database import Database
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATION_LOCK = 0x53746F6B6572  # any number that nobody else takes: "Stoker"
 
 
 def migrate(database: Database) -> str:
     """Bring the schema to the code's version; return that version."""
     check(database, may_be_older=True)
-    with database.engine.connect() as connection:  # Alembic commits each step itself
+    with database.engine.connect() as connection:
+        if database.dialect == "postgresql":  # one migrates, others wait for it; SQLite has one writer anyway
+            connection.execute(sa.text("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0"))
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from schemas.errors import WorkerLostError
 from schemas.jobs import LOST_LIMIT, Status
 from storage.clock import db_now
+from storage.jobs import RUNNING, untouched
 from storage.rows import Ended, to_json
 from storage.tables import jobs, workers
 
@@ -50,7 +51,7 @@ class NewWorker:
 
 
 def register(connection: sa.Connection, worker: NewWorker, lease_seconds: float) -> None:
-    """Write a worker's row and its queue's: from here on it is seen, and its lease runs."""
+    """Write a worker's row under an id that was never used: from here on it is seen, and its lease runs."""
     connection.execute(
         sa.insert(workers).values(
             id=worker.id,
@@ -121,7 +122,7 @@ def _beat(connection: sa.Connection, said: Beat) -> Pulse:
     if row is None:
         return Pulse(alive=False)
     holding = sa.select(jobs.c.id, jobs.c.attempt, jobs.c.cancel_requested).where(
-        jobs.c.owner == said.worker_id, jobs.c.status == Status.RUNNING.value
+        jobs.c.owner == said.worker_id, RUNNING
     )
     held = tuple(Held(one.id, one.attempt, bool(one.cancel_requested)) for one in connection.execute(holding))
     return Pulse(alive=True, drain_requested=bool(row.drain_requested), held=held)
@@ -144,13 +145,22 @@ def requeue_lost(connection: sa.Connection) -> list[Ended]:
     It looks for running jobs without a living owner, not for the jobs of the rows it deletes: so a claim by a
     worker that was just declared lost is found too, one tick later.
     """
-    connection.execute(sa.delete(workers).where(workers.c.lease_until < db_now()))
+    expired = sa.select(workers.c.id).where(workers.c.lease_until < db_now()).with_for_update(skip_locked=True)
+    connection.execute(sa.delete(workers).where(workers.c.id.in_(expired)))
+    # Found in a statement of its own: an id that is gone stays gone, while an UPDATE that meets a row which has just
+    # changed hands would compare its new owner with the workers of a moment ago.
+    gone = sa.select(jobs.c.owner).distinct().where(RUNNING, jobs.c.owner.not_in(sa.select(workers.c.id)))
+    owners = connection.execute(gone).scalars().all()
+    return _requeue(connection, owners) if owners else []
+
+
+def _requeue(connection: sa.Connection, owners: Sequence[str | None]) -> list[Ended]:
     lost = jobs.c.lost + 1
     is_canceled, is_exhausted = jobs.c.cancel_requested == 1, lost >= LOST_LIMIT
     ends = sa.or_(is_canceled, is_exhausted)
     statement = (
         sa.update(jobs)
-        .where(jobs.c.status == Status.RUNNING.value, jobs.c.owner.not_in(sa.select(workers.c.id)))
+        .where(jobs.c.id.in_(untouched(RUNNING, jobs.c.owner.in_(owners))))
         .values(
             status=sa.case(
                 (is_canceled, Status.CANCELED.value),

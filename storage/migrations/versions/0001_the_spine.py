@@ -106,6 +106,13 @@ def upgrade() -> None:
             sqlite_where=sa.text("status = 'queued' AND run_at IS NULL AND lost = 0"),
         )
         batch_op.create_index(
+            "jobs_erased",
+            ["erased_at"],
+            unique=False,
+            postgresql_where=sa.text("erased_at IS NOT NULL"),
+            sqlite_where=sa.text("erased_at IS NOT NULL"),
+        )
+        batch_op.create_index(
             "jobs_expiring",
             ["expires_at"],
             unique=False,
@@ -212,6 +219,11 @@ def downgrade() -> None:
             "jobs_retained",
             postgresql_where=sa.text("erased_at IS NULL AND retained_until IS NOT NULL"),
             sqlite_where=sa.text("erased_at IS NULL AND retained_until IS NOT NULL"),
+        )
+        batch_op.drop_index(
+            "jobs_erased",
+            postgresql_where=sa.text("erased_at IS NOT NULL"),
+            sqlite_where=sa.text("erased_at IS NOT NULL"),
         )
         batch_op.drop_index(
             "jobs_expiring", postgresql_where=sa.text("status = 'queued'"), sqlite_where=sa.text("status = 'queued'")
