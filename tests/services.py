@@ -60,6 +60,11 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    @property
+    def pid(self) -> int:
+        """The shim's process; the program is its child."""
+        return self._process.pid
+
     def start(self) -> None:
         """Start the program and wait until it answers."""
         log = self.folder / "server.log"

@@ -30,6 +30,8 @@ class Surroundings:
     """What all parts of a run share."""
 
     folder: Path
+    code: Path
+    """Where the packages are: the parts' working directory."""
     environment: Mapping[str, str]
     ports: Mapping[str, int]
 
@@ -127,6 +129,7 @@ class Kept:
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 self.part.command_line(values),
+                cwd=shared.code,
                 env=environment,
                 pass_fds=[parent_reader],
                 stdin=subprocess.DEVNULL,

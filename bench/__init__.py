@@ -1,0 +1,1 @@
+"""What a job costs, measured beside the way most people would build it."""

@@ -1,0 +1,67 @@
+"""`python -m bench`: both peers side by side in one run, rounds interleaved, a table and a JSON file."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import tempfile
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.peers import run_naive, run_stoker
+from bench.processes import resident_mebibytes
+from bench.puts import put_cpu_ms
+from bench.rounds import Bench, summarize
+from bench.table import Comparison, Side, render
+
+RESULTS = Path(__file__).parent / "results"
+IDLE_SECONDS = 10.0
+
+
+async def compare(folder: Path, rounds: int) -> Comparison:
+    """Run both, a round of one after a round of the other."""
+    async with AsyncExitStack() as opened:
+        peers = [
+            await opened.enter_async_context(run(folder / name))
+            for name, run in (("naive", run_naive), ("stoker", run_stoker))
+        ]
+        benches = [Bench(peer) for peer in peers]
+        for bench in benches:
+            await bench.warm_up()
+        for number in range(rounds):
+            print(f"round {number + 1} of {rounds}", flush=True)
+            for bench in benches if number % 2 else reversed(benches):
+                await bench.run_round()
+        return Comparison(*[await _side(bench) for bench in benches])
+
+
+async def _side(bench: Bench) -> Side:
+    peer = bench.peer
+    memory = {name: resident_mebibytes(pid) for name, pid in peer.pids.items()}
+    idle = await bench.idle_percent(IDLE_SECONDS)
+    put_ms = await asyncio.to_thread(put_cpu_ms, peer.s3) if peer.s3 else 0.0
+    return Side(peer.name, summarize(bench.rounds), idle, memory, put_ms)
+
+
+def main() -> None:
+    """Compare, print, keep."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    with tempfile.TemporaryDirectory(prefix="stoker-bench-") as folder:
+        comparison = asyncio.run(compare(Path(folder), rounds))
+    RESULTS.mkdir(exist_ok=True)
+    now = datetime.now(UTC)
+    kept = RESULTS / f"{now:%Y%m%d-%H%M%S}.json"
+    about = {"at": now.isoformat(), "machine": platform.platform(), "cores": os.cpu_count(), "rounds": rounds}
+    kept.write_text(json.dumps(about | comparison.as_json(), indent=2) + "\n")
+    print(render(comparison))
+    print(f"\nwritten to {kept}")
+
+
+if __name__ == "__main__":
+    main()
