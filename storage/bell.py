@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
-from storage.redis import AsyncRedis, SyncRedis, redis_faults
+from storage.redis import AsyncRedis, SyncRedis, redis_deadline, redis_faults
 from storage.subscription import Subscription
 
 
@@ -110,11 +110,10 @@ class RedisBell(MemoryBell):
 
     async def ring(self, job_ids: Sequence[str]) -> None:
         """Ring the bells of these jobs in every process, in one round trip."""
-        with redis_faults():
-            async with self._client.pipeline(transaction=False) as pipeline:
-                for job_id in job_ids:
-                    pipeline.publish(bell_channel(job_id), b"")
-                await pipeline.execute()
+        async with redis_deadline(), self._client.pipeline(transaction=False) as pipeline:
+            for job_id in job_ids:
+                pipeline.publish(bell_channel(job_id), b"")
+            await pipeline.execute()
 
     async def aclose(self) -> None:
         """Close the connection."""

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator
 
 from schemas.base import JsonObject
-from storage.redis import AsyncRedis, redis_faults
+from storage.redis import AsyncRedis, redis_deadline
 from storage.subscription import Subscription
 
 WAITING_MESSAGES = 1000
@@ -21,7 +21,7 @@ class Control:
 
     async def send(self, worker_id: str, message: JsonObject) -> None:
         """Tell a worker something, if it hears us."""
-        with redis_faults():
+        async with redis_deadline():
             await self._client.publish(_channel(worker_id), json.dumps(message))
 
     async def listen(self, worker_id: str) -> AsyncIterator[JsonObject]:

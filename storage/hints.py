@@ -21,7 +21,7 @@ from redis.client import Pipeline
 
 from schemas.base import JsonObject
 from schemas.errors import RedisFaultError
-from storage.redis import AsyncRedis, SyncRedis, redis_faults
+from storage.redis import AsyncRedis, SyncRedis, redis_deadline, redis_faults
 
 SICK_SECONDS = 1.0
 """How long hints are dropped unsent after Redis failed once."""
@@ -159,11 +159,10 @@ class AsyncHints:
 
     async def depths(self, queues: Sequence[str]) -> dict[str, int]:
         """Return how many hints wait on each queue."""
-        with redis_faults():
-            async with self._client.pipeline(transaction=False) as pipeline:
-                for queue in queues:
-                    pipeline.llen(queue)
-                return dict(zip(queues, await pipeline.execute(), strict=True))
+        async with redis_deadline(), self._client.pipeline(transaction=False) as pipeline:
+            for queue in queues:
+                pipeline.llen(queue)
+            return dict(zip(queues, await pipeline.execute(), strict=True))
 
     async def flush(self) -> None:
         """Wait until what was handed over is sent or dropped."""
@@ -181,8 +180,7 @@ class AsyncHints:
                 self._waiting = {}
 
     async def _push(self, batch: dict[str, _Waiting]) -> None:
-        with redis_faults():
-            async with self._client.pipeline(transaction=False) as pipeline:
-                for queue, waiting in batch.items():
-                    _push(pipeline, queue, waiting.messages, waiting.width)
-                await pipeline.execute()
+        async with redis_deadline(), self._client.pipeline(transaction=False) as pipeline:
+            for queue, waiting in batch.items():
+                _push(pipeline, queue, waiting.messages, waiting.width)
+            await pipeline.execute()

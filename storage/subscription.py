@@ -9,7 +9,7 @@ from collections.abc import Callable
 from redis.asyncio.client import PubSub
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from storage.redis import AsyncRedis
+from storage.redis import AsyncRedis, redis_deadline
 
 # redis-py treats a connection without any channel as an ordinary one; ours always has this.
 ANCHOR = "stoker:anchor"
@@ -70,7 +70,8 @@ class Subscription:
 
     async def _converse(self) -> None:
         async with self._client.pubsub() as pubsub:
-            await pubsub.subscribe(ANCHOR)
+            async with redis_deadline():
+                await pubsub.subscribe(ANCHOR)
             self._heard_at = asyncio.get_running_loop().time()
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._hear(pubsub))

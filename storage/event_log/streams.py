@@ -24,7 +24,7 @@ from storage.event_log.port import (
     parse_position,
     resume,
 )
-from storage.redis import AsyncRedis, redis_faults
+from storage.redis import AsyncRedis, redis_deadline
 
 _FIELD = b"e"
 _REFUSAL = "equal or smaller than the target stream top item"
@@ -42,11 +42,10 @@ class RedisEventLog:
 
     async def append_many(self, batches: Sequence[Batch]) -> None:
         """Append the next events of many jobs in one round trip; a failure may have stored some of them."""
-        with redis_faults():
-            async with self._client.pipeline(transaction=False) as pipeline:
-                for job_id, envelopes in batches:
-                    _append(pipeline, job_id, envelopes)
-                answers = await pipeline.execute(raise_on_error=False)
+        async with redis_deadline(), self._client.pipeline(transaction=False) as pipeline:
+            for job_id, envelopes in batches:
+                _append(pipeline, job_id, envelopes)
+            answers = await pipeline.execute(raise_on_error=False)
         for answer in answers:
             if isinstance(answer, Exception) and not _is_refusal(answer):
                 raise RedisFaultError from answer
@@ -54,17 +53,16 @@ class RedisEventLog:
     async def read(self, job_id: str, after: str | None) -> list[Envelope]:
         """Return what a reader at `after` has yet to see."""
         position = parse_position(after)
-        with redis_faults():
+        async with redis_deadline():
             entries: Any = await self._client.xrange(_stream(job_id), min=f"({position.attempt}-{position.seq}")
         return resume([Envelope.from_json(fields[_FIELD]) for _, fields in entries], position)
 
     async def latest(self, job_id: str, event_type: EventType) -> Envelope | None:
         """Return the current attempt's newest event of one of LATEST_TYPES."""
-        with redis_faults():
-            async with self._client.pipeline(transaction=False) as pipeline:
-                pipeline.get(_latest(job_id, event_type))
-                pipeline.xrevrange(_stream(job_id), count=1)
-                line, newest = await pipeline.execute()
+        async with redis_deadline(), self._client.pipeline(transaction=False) as pipeline:
+            pipeline.get(_latest(job_id, event_type))
+            pipeline.xrevrange(_stream(job_id), count=1)
+            line, newest = await pipeline.execute()
         if line is None or not newest:
             return None
         envelope = Envelope.from_json(line)
@@ -76,7 +74,7 @@ class RedisEventLog:
         keys = [_stream(job_id) for job_id in job_ids]
         keys += [_latest(job_id, event_type) for job_id in job_ids for event_type in LATEST_TYPES]
         if keys:
-            with redis_faults():
+            async with redis_deadline():
                 await self._client.unlink(*keys)
 
 

@@ -1,0 +1,206 @@
+"""What every bell does, and what the one over Redis does to Redis."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import RedisFaultError
+from storage import subscription
+from storage.bell import Bell, MemoryBell, RedisBell, Ring, Ringer, bell_channel
+from storage.redis import AsyncRedis, async_client, sync_client
+from tests.services import run_redis
+
+SOON = 5.0  # far more than a ring takes; nothing here waits for it in vain
+NEVER = 0.1
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator[AsyncRedis]:
+    client = async_client(redis_url)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def redis_bell(client: AsyncRedis) -> AsyncIterator[RedisBell]:
+    bell = RedisBell(client)
+    yield bell
+    await bell.aclose()
+
+
+@pytest.fixture(params=["memory", "redis"])
+def bell(request: pytest.FixtureRequest) -> Bell:
+    if request.param == "memory":
+        return MemoryBell()
+    bell: RedisBell = request.getfixturevalue("redis_bell")
+    return bell
+
+
+async def settle(bell: Bell, *rings: Ring) -> None:
+    """Wait until a subscription to Redis is confirmed, which rings once."""
+    if isinstance(bell, RedisBell):
+        for ring in rings:
+            assert await ring.wait(SOON)
+
+
+async def test_a_ring_is_heard(bell: Bell) -> None:
+    async with bell.listen("job_1") as ring:
+        await settle(bell, ring)
+        waiting = asyncio.create_task(ring.wait(SOON))
+        await bell.ring(["job_1"])
+        assert await waiting
+
+
+async def test_a_ring_before_the_wait_is_not_lost(bell: Bell) -> None:
+    async with bell.listen("job_1") as ring:
+        await settle(bell, ring)
+        await bell.ring(["job_1"])
+        await bell.ring(["job_1"])
+        assert await ring.wait(SOON)
+
+
+async def test_without_a_ring_the_wait_ends_in_time(bell: Bell) -> None:
+    async with bell.listen("job_1") as ring:
+        await settle(bell, ring)
+        assert not await ring.wait(NEVER)
+        assert not await ring.wait(0)
+
+
+async def test_each_ring_is_heard_once(bell: Bell) -> None:
+    async with bell.listen("job_1") as ring:
+        await settle(bell, ring)
+        await bell.ring(["job_1"])
+        assert await ring.wait(SOON)
+        assert not await ring.wait(NEVER)
+
+
+async def test_only_the_jobs_that_rang_are_heard(bell: Bell) -> None:
+    async with bell.listen("job_1") as first, bell.listen("job_2") as second, bell.listen("job_3") as third:
+        await settle(bell, first, second, third)
+        await bell.ring(["job_1", "job_3"])
+        assert await first.wait(SOON)
+        assert await third.wait(SOON)
+        assert not await second.wait(NEVER)
+
+
+async def test_all_who_wait_for_a_job_hear_it_until_they_leave(bell: Bell) -> None:
+    async with bell.listen("job_1") as stays:
+        async with bell.listen("job_1") as leaves:
+            await settle(bell, stays, leaves)
+            await bell.ring(["job_1"])
+            assert await stays.wait(SOON)
+            assert await leaves.wait(SOON)
+        await bell.ring(["job_1"])
+        assert await stays.wait(SOON)
+        assert not await leaves.wait(0)
+
+
+async def test_whoever_comes_back_hears_again(bell: Bell) -> None:
+    async with bell.listen("job_1") as ring:
+        await settle(bell, ring)
+    async with bell.listen("job_1") as ring:  # at once: its channel was not given up yet
+        await bell.ring(["job_1"])
+        assert await ring.wait(SOON)
+    async with bell.listen("job_2") as other:
+        await settle(bell, other)
+    async with bell.listen("job_1") as ring:  # later: it is subscribed anew
+        await settle(bell, ring)
+        await bell.ring(["job_1"])
+        assert await ring.wait(SOON)
+
+
+async def test_ringing_no_bell_or_an_unheard_one_is_fine(bell: Bell) -> None:
+    await bell.ring([])
+    await bell.ring(["job_nobody"])
+
+
+async def test_processes_hear_each_other(redis_url: str, redis_bell: RedisBell) -> None:
+    other_client = async_client(redis_url)
+    other = RedisBell(other_client)
+    with sync_client(redis_url) as sync:
+        async with redis_bell.listen("job_1") as ring:
+            assert await ring.wait(SOON)
+            await other.ring(["job_1"])
+            assert await ring.wait(SOON)
+            Ringer(sync).ring(["job_0", "job_1"])
+            assert await ring.wait(SOON)
+    await other.aclose()
+    await other_client.aclose()
+
+
+async def test_many_waiters_cost_one_connection_and_no_thread(client: AsyncRedis, redis_bell: RedisBell) -> None:
+    threads = threading.active_count()
+    await client.config_resetstat()
+    async with AsyncExitStack() as stack:
+        rings = [await stack.enter_async_context(redis_bell.listen(f"job_{n % 400}")) for n in range(500)]
+        assert all(await asyncio.gather(*(ring.wait(SOON) for ring in rings)))
+        assert threading.active_count() == threads
+        listening = [line for line in await client.client_list() if int(line["sub"])]
+        assert [int(line["sub"]) for line in listening] == [400 + 1]  # the anchor is one more
+        assert (await client.info("commandstats"))["cmdstat_subscribe"]["calls"] <= 3
+        await redis_bell.ring([f"job_{n}" for n in range(400)])
+        assert all(await asyncio.gather(*(ring.wait(SOON) for ring in rings)))
+    async with redis_bell.listen("job_last") as last:  # its confirmation comes after all that was told before
+        assert await last.wait(SOON)
+        (line,) = [line for line in await client.client_list() if int(line["sub"])]
+        assert int(line["sub"]) == 2
+
+
+async def test_a_job_that_nobody_waits_for_any_more_is_unsubscribed(client: AsyncRedis, redis_bell: RedisBell) -> None:
+    async with redis_bell.listen("job_1") as ring:
+        assert await ring.wait(SOON)
+        assert await client.pubsub_numsub(bell_channel("job_1")) == [(bell_channel("job_1").encode(), 1)]
+    async with redis_bell.listen("job_2") as ring:
+        assert await ring.wait(SOON)
+        assert await client.pubsub_numsub(bell_channel("job_1")) == [(bell_channel("job_1").encode(), 0)]
+
+
+async def test_a_dead_redis_is_silence_and_its_return_rings_everybody(tmp_path: Path) -> None:
+    with run_redis(tmp_path) as server:
+        client = async_client(server.url)
+        bell = RedisBell(client)
+        async with bell.listen("job_1") as first, bell.listen("job_2") as second:
+            await settle(bell, first, second)
+            server.kill()
+            with pytest.raises(RedisFaultError):
+                await bell.ring(["job_1"])
+            assert not await first.wait(NEVER)
+            async with bell.listen("job_3") as third:
+                assert not await third.wait(NEVER)
+                server.start()
+                for ring in (first, second, third):
+                    assert await ring.wait(SOON)
+            await bell.ring(["job_2"])
+            assert await second.wait(SOON)
+        await bell.aclose()
+        await client.aclose()
+
+
+async def test_a_connection_that_died_in_silence_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscription, "PING_SECONDS", 0.05)
+    monkeypatch.setattr(subscription, "SILENCE_SECONDS", 0.3)
+    with run_redis(tmp_path) as server:
+        client = async_client(server.url)
+        bell = RedisBell(client)
+        async with bell.listen("job_1") as ring:
+            await settle(bell, ring)
+            assert not await ring.wait(1)  # pings and their answers keep it: no new confirmation
+            server.pause()
+            await asyncio.sleep(0.5)  # now it is given up, and cannot be replaced yet
+            server.resume()
+            assert await ring.wait(SOON)
+        await bell.aclose()
+        await client.aclose()
+
+
+async def test_a_bell_may_be_closed_at_any_moment(client: AsyncRedis) -> None:
+    for turns in range(30):
+        bell = RedisBell(client)
+        async with bell.listen("job_1"):
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await bell.aclose()
