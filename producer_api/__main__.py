@@ -1,0 +1,73 @@
+"""The composition root of the HTTP side: `python -m producer_api` serves, its commands are for operators."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from producer_api.app import create_app
+from producer_api.commands import parser
+from producer_api.parts import procfile, table_as_json
+from producer_api.server import serve
+from producer_api.services import open_services
+from producer_api.settings import ApiSettings
+from schemas.errors import FaultError, StartError
+from storage import versions
+from storage.catalog import read_catalog
+from storage.database import Database
+from storage.settings import StorageSettings
+from tasks.dispatch import declare_queues
+from tasks.logs import configure_logs, get_logger
+from tasks.settings import TaskSettings
+
+log = get_logger(__name__)
+
+
+def main() -> int:
+    """Do what the command line says; a refusal is one sentence and exit code 1."""
+    arguments = parser().parse_args()
+    configure_logs("api")
+    try:
+        return _run(arguments)
+    except (StartError, FaultError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    storage = StorageSettings.read(os.environ)
+    if arguments.command == "parts":
+        catalog = read_catalog(storage.catalog)
+        print(procfile(catalog) if arguments.procfile else table_as_json(catalog), end="")
+        return 0
+    if arguments.command == "serve":
+        _serve(_api_settings(arguments), storage)
+        return 0
+    database = Database(storage.database_url)
+    database.wait_until_ready(storage.database_wait_seconds, log.warning)
+    if arguments.command == "migrate":
+        print(f"The database has schema version {versions.migrate(database)}.")
+        return 0
+    versions.check(database)
+    print(arguments.run(database, arguments))
+    return 0
+
+
+def _api_settings(arguments: argparse.Namespace) -> ApiSettings:
+    given = {"STOKER_API_HOST": arguments.host, "STOKER_API_PORT": arguments.port}
+    return ApiSettings.read({**os.environ, **{name: str(value) for name, value in given.items() if value is not None}})
+
+
+def _serve(settings: ApiSettings, storage: StorageSettings) -> None:
+    task_settings = TaskSettings.read(os.environ)
+    catalog = read_catalog(storage.catalog)
+    database = Database(storage.database_url)
+    database.wait_until_ready(storage.database_wait_seconds, log.warning)
+    versions.check(database)
+    declare_queues(database, catalog)
+    serve(create_app(open_services(settings, task_settings, storage, catalog, database)), settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""How answers are written: JSON bytes, errors in OpenAI's shape, times in RFC 3339."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from math import ceil
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails, to_json
+from starlette.responses import Response
+
+from schemas.errors import (
+    FaultError,
+    InternalError,
+    InvalidError,
+    MalformedError,
+    StokerError,
+    TooManyError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+from schemas.jobs import Kind
+
+RETRY_SECONDS = 2
+NAME_CHARACTERS = 120
+
+
+def json_answer(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return content as JSON."""
+    return Response(to_json(content, inf_nan_mode="null"), status, headers, "application/json")
+
+
+def error_answer(error: StokerError, request_id: str | None, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an error as the caller may know it."""
+    public = as_public(error)
+    said = dict(headers or {})
+    if public.status in (TooManyError.status, UnavailableError.status):
+        said["Retry-After"] = str(ceil(public.retry_after_seconds or RETRY_SECONDS))
+    if public.status == UnauthenticatedError.status:
+        said["WWW-Authenticate"] = "Bearer"
+    return json_answer(public.as_wire_error(request_id), public.status, said)
+
+
+def as_public(error: StokerError) -> StokerError:
+    """Return what a caller may know: what a sick backend said stays in the log."""
+    if isinstance(error, FaultError):
+        return UnavailableError()
+    return error if error.status < InternalError.status or isinstance(error, UnavailableError) else InternalError()
+
+
+def invalid(error: ValidationError) -> StokerError:
+    """Return the error that names the first wrong field of a request, and says how many more there are."""
+    found = error.errors(include_url=False, include_input=False, include_context=True)
+    first = found[0]
+    if first["type"] == "json_invalid":
+        return MalformedError(f"The request body is not valid JSON ({first['ctx']['error']}); send one JSON object.")
+    param = field_name(error, first)
+    if param is None:
+        return MalformedError("The request body must be one JSON object.")
+    others = f" ({len(found) - 1} more after it)" if len(found) > 1 else ""
+    return InvalidError(_sentence(first, param) + others, param=param)
+
+
+def field_name(error: ValidationError, details: ErrorDetails) -> str | None:
+    """Return the field's name as the caller wrote it: `input.messages.0.role`."""
+    parts = [str(part)[:NAME_CHARACTERS] for part in details["loc"]]
+    if details["type"].startswith("union_tag"):
+        return "kind"
+    if error.title.startswith("tagged-union"):
+        parts = parts[1:]  # the union's own tag
+    return ".".join(parts) or None
+
+
+def _sentence(details: ErrorDetails, param: str) -> str:
+    if details["type"] == "extra_forbidden":
+        return f"There is no field '{param}' here; take it out."
+    if details["type"] in ("missing", "union_tag_not_found"):
+        return f"The field '{param}' is missing; add it."
+    if details["type"] == "union_tag_invalid":
+        return f"The field 'kind' must be one of {', '.join(Kind)}."
+    message = details["msg"].removeprefix("Value error, ")
+    return f"The field '{param}' is not valid: {message[0].lower()}{message[1:]}."
+
+
+def moment(seconds: float | None) -> str | None:
+    """Return a time of the database's clock as RFC 3339 in UTC."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"

@@ -1,0 +1,125 @@
+"""Where requests come in and answers go out: request ids, what each request cost, one log line for each."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from time import perf_counter
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars
+
+from producer_api.answers import error_answer
+from schemas.errors import InternalError, MalformedError
+from tasks.logs import get_logger
+
+REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+QUIET = ("/health/", "/metrics")
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+log = get_logger(__name__)
+
+
+def note_wait(scope: Scope, seconds: float) -> None:
+    """Note that a request waited for a job for so long: that is not our overhead."""
+    scope["waited_seconds"] = scope.get("waited_seconds", 0.0) + seconds
+
+
+def request_id_of(scope: Scope) -> str:
+    """Return the id under which a request is logged."""
+    request_id: str = scope["request_id"]
+    return request_id
+
+
+class Measures:
+    """What the process counts about its requests."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "stoker_http_requests", "Answered requests.", ("method", "route", "status"), registry=self.registry
+        )
+        self.overhead = Histogram(
+            "stoker_http_overhead_seconds",
+            "Time that the API itself took, without waiting for jobs.",
+            ("method", "route"),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+
+
+class Edge:
+    """The outermost layer."""
+
+    def __init__(self, app: ASGIApp, measures: Measures) -> None:
+        self._app = app
+        self._measures = measures
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        visit = Visit(scope, send)
+        bind_contextvars(request_id=visit.request_id)
+        try:
+            if b"%00" in scope["raw_path"] or b"%00" in scope["query_string"]:
+                await error_answer(MalformedError("The address holds a zero byte; take '%00' out."), visit.request_id)(
+                    scope, receive, visit.send
+                )
+            else:
+                await self._app(scope, receive, visit.send)
+        except Exception:
+            log.exception("A request failed in a way nobody foresaw.", method=scope["method"], path=scope["path"])
+            if visit.status is None:
+                await error_answer(InternalError(), visit.request_id)(scope, receive, visit.send)
+        finally:
+            visit.close(self._measures)
+
+
+class Visit:
+    """One request from its first byte to the end of its answer."""
+
+    __slots__ = ("_began_at", "_overhead_seconds", "_scope", "_send", "request_id", "status")
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self._began_at = perf_counter()
+        self._overhead_seconds = 0.0
+        given = Headers(scope=scope).get("x-request-id", "")
+        self.request_id = given if REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+        self.status: int | None = None
+        self._scope = scope
+        self._send = send
+        scope["request_id"] = self.request_id
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on; the first one gets our headers."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            waited = float(self._scope.get("waited_seconds", 0.0))
+            self._overhead_seconds = perf_counter() - self._began_at - waited
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-Id"] = self.request_id
+            headers["X-Stoker-Overhead-Ms"] = f"{self._overhead_seconds * 1000:.2f}"
+        await self._send(message)
+
+    def close(self, measures: Measures) -> None:
+        """Count the request and log it; health checks only when something is wrong."""
+        scope, overhead = self._scope, self._overhead_seconds
+        route = getattr(scope.get("route"), "path", "none")
+        measures.requests.labels(scope["method"], route, self.status).inc()
+        measures.overhead.labels(scope["method"], route).observe(overhead)
+        if scope["path"].startswith(QUIET) and self.status is not None and self.status < InternalError.status:
+            return
+        log.info(
+            "request",
+            method=scope["method"],
+            path=scope["path"],
+            status=self.status,
+            overhead_ms=round(overhead * 1000, 2),
+            waited_ms=round(scope.get("waited_seconds", 0.0) * 1000),
+            caller=scope.get("caller_id"),
+            job=scope.get("job_id"),
+        )

@@ -1,0 +1,104 @@
+"""The table of parts: what runs, how it starts, how it is known to be ready.
+
+The supervisor reads it as JSON; the Procfile and the commands in docker-compose.yml are the same table, and a test
+compares them. Words in braces are filled in by whoever starts the part.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from schemas.catalog import Catalog
+from tasks.routing import placements
+
+PYTHON = ("python", "-m")
+CELERY = (*PYTHON, "celery", "--app", "tasks.celery_app", "--quiet")
+STORES = ("redis", "s3")
+FILE = {"kind": "file"}
+API = "api"
+LOOPBACK = "127.0.0.1"
+STOP_SECONDS = 10
+WORKER_STOP_SECONDS = 40
+"""Longer than a worker's drain_seconds, which is 30."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartRow:
+    """One program that runs for as long as Stoker does."""
+
+    name: str
+    command: tuple[str, ...]
+    own: bool
+    needs: tuple[str, ...]
+    ready: Mapping[str, str]
+    stop_seconds: int = STOP_SECONDS
+
+
+def table(catalog: Catalog, flower_host: str = LOOPBACK) -> list[PartRow]:
+    """Return every part, in the order in which they are best read."""
+    flower = (*CELERY, "flower", f"--address={flower_host}", *FLOWER_OPTIONS)
+    return [
+        PartRow(
+            API,
+            (*PYTHON, "producer_api"),
+            own=True,
+            needs=STORES,
+            ready={"kind": "http", "path": "/health/ready", "port": API},
+        ),
+        *(_worker(place.model, place.device) for place in placements(catalog)),
+        PartRow("maintenance", (*PYTHON, "workers", "--maintenance"), own=True, needs=STORES, ready=FILE),
+        PartRow("beat", BEAT, own=False, needs=STORES, ready=FILE),
+        PartRow(
+            "flower",
+            flower,
+            own=False,
+            needs=STORES,
+            ready={"kind": "http", "path": "/healthcheck", "port": "flower"},
+        ),
+    ]
+
+
+def _worker(model: str, device: str) -> PartRow:
+    return PartRow(
+        f"worker-{model}-{device}",
+        (*PYTHON, "workers", "--model", model, "--device", device),
+        own=True,
+        needs=STORES,
+        ready=FILE,
+        stop_seconds=WORKER_STOP_SECONDS,
+    )
+
+
+BEAT = (*CELERY, "beat", "--schedule", "{state}/beat-schedule", "--pidfile", "{ready_file}")
+FLOWER_OPTIONS = (
+    "--port={flower_port}",
+    "--read-only",
+    "--persistent",
+    "--db={state}/flower.db",
+    "--state-save-interval=10000",
+)
+
+
+def table_as_json(catalog: Catalog) -> str:
+    """Return the table as the supervisor reads it."""
+    return json.dumps({"parts": [asdict(row) for row in table(catalog)]}, indent=1)
+
+
+def filled(row: PartRow, values: Mapping[str, str]) -> list[str]:
+    """Return a part's command with its blanks filled in."""
+    return [word.format_map(values) for word in row.command]
+
+
+def procfile(catalog: Catalog) -> str:
+    """Return the Procfile of a catalog."""
+    values = {"state": ".stoker", "ready_file": ".stoker/beat.pid", "flower_port": "5555"}
+    return "".join(f"{row.name}: {shlex.join(filled(row, values))}\n" for row in table(catalog))
+
+
+def container_commands(catalog: Catalog) -> dict[str, list[str]]:
+    """Return what each part's container runs; Flower listens on the containers' own network."""
+    values = {"state": "/state", "ready_file": "/state/beat.pid", "flower_port": "5555"}
+    return {row.name: filled(row, values) for row in table(catalog, flower_host="")}

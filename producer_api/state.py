@@ -1,0 +1,81 @@
+"""What routes work with, found by the request that they serve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends
+from starlette.requests import Request
+
+from producer_api.admission import Admission
+from producer_api.authentication import Keys, Scope
+from producer_api.edge import Measures
+from producer_api.health import Health, examine
+from producer_api.services import Services
+from producer_api.views import Views
+from producer_api.waiting import Watch
+from storage.callers import KeyRow
+from tasks.dispatch import Dispatcher
+from tasks.freshness import Fresh
+
+HEALTH_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The stores, and what this process has built on them."""
+
+    services: Services
+    dispatcher: Dispatcher
+    keys: Keys
+    admission: Admission
+    views: Views
+    watch: Watch
+    measures: Measures
+    health: Fresh[Health]
+
+
+def build_api(services: Services) -> Api:
+    """Build everything that one process needs."""
+    dispatcher = Dispatcher(services.database)
+    return Api(
+        services=services,
+        dispatcher=dispatcher,
+        keys=Keys(services.database),
+        admission=Admission(services, dispatcher),
+        views=Views(services, dispatcher),
+        watch=Watch(services.database, services.bell),
+        measures=Measures(),
+        health=Fresh(lambda: examine(services), HEALTH_SECONDS),
+    )
+
+
+def api_of(request: Request) -> Api:
+    """Return the API that serves a request."""
+    api: Api = request.app.state.api
+    return api
+
+
+def base_of(request: Request) -> str:
+    """Return what the links in an answer begin with."""
+    given = api_of(request).services.settings.public_url
+    return given.rstrip("/") if given else f"{request.url.scheme}://{request.url.netloc}"
+
+
+async def _submitter(request: Request) -> KeyRow:
+    return await api_of(request).keys.authenticate(request, Scope.SUBMIT)
+
+
+async def _reader(request: Request) -> KeyRow:
+    return await api_of(request).keys.authenticate(request, Scope.READ)
+
+
+async def _admin(request: Request) -> KeyRow:
+    return await api_of(request).keys.authenticate(request, Scope.ADMIN)
+
+
+ApiHere = Annotated[Api, Depends(api_of)]
+Submitter = Annotated[KeyRow, Depends(_submitter)]
+Reader = Annotated[KeyRow, Depends(_reader)]
+Admin = Annotated[KeyRow, Depends(_admin)]

@@ -1,0 +1,225 @@
+"""A job as its caller sees it: the row, and what other stores know, in the shape of schemas.jobs.Job."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import from_json
+
+from producer_api.answers import moment
+from producer_api.services import Services
+from schemas.base import JsonObject
+from schemas.errors import FaultError
+from schemas.events import EventType
+from schemas.jobs import QueueReason, Status
+from storage import jobs
+from storage.jobs import BORN, NewJob
+from storage.rows import JobRow
+from tasks.dispatch import Dispatcher, QueueLoad
+
+POSITION_LIMIT = 1000
+LINK_AGES = 2
+"""An answer that a client has kept is stale after this part of its links' life."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What SQL has of one job, read in one go."""
+
+    row: JobRow
+    input: str | None
+    ahead: int | None
+
+
+class Views:
+    """Renders jobs."""
+
+    def __init__(self, services: Services, dispatcher: Dispatcher) -> None:
+        self._services = services
+        self._dispatcher = dispatcher
+
+    async def find(self, job_id: str, caller_id: str) -> Stored | None:
+        """Read a caller's job."""
+
+        def read(connection: Any) -> Stored | None:
+            row = jobs.find(connection, job_id, caller_id)
+            if row is None:
+                return None
+            given = jobs.find_input(connection, job_id)
+            waits = row.status == Status.QUEUED and row.run_at is None
+            ahead = jobs.count_ahead(connection, row.queue, row.rank, POSITION_LIMIT) if waits else None
+            return Stored(row, given[0] if given else None, ahead)
+
+        return await self._services.database.aread(read)
+
+    async def render(self, stored: Stored, base: str) -> JsonObject:
+        """Return the whole view of a job."""
+        row = stored.row
+        view = plain(row, base)
+        if stored.input:
+            view["input"] = from_json(stored.input)
+        view["artifacts"] = self.artifacts(row)
+        if row.status == Status.QUEUED:
+            load = (await self._dispatcher.loads()).get(row.queue, QueueLoad())
+            view["queue"] = queue_place(row, load, stored.ahead)
+        elif row.status == Status.RUNNING:
+            view["progress"] = await self._progress(row.id)
+        return view
+
+    async def render_new(self, job: NewJob, given: str, base: str) -> JsonObject:
+        """Return the view of a job that was just admitted; its position is counted when it is asked for."""
+        row = fresh_row(job)
+        load = (await self._dispatcher.loads()).get(row.queue, QueueLoad())
+        return plain(row, base) | {"input": from_json(given), "queue": queue_place(row, load, None)}
+
+    def artifacts(self, row: JobRow) -> list[JsonObject]:
+        """Return what a job produced, with fresh links."""
+        if not row.artifacts:
+            return []
+        seconds = self._services.settings.presign_seconds
+        expires_at = moment(time.time() + seconds)
+        return [
+            {
+                "name": one["name"],
+                "url": self._services.objects.presign_get(
+                    one["key"], expires_seconds=seconds, content_type=one["content_type"], filename=one["name"]
+                ),
+                "content_type": one["content_type"],
+                "bytes": one["bytes"],
+                "sha256": one["sha256"],
+                "expires_at": expires_at,
+            }
+            for one in from_json(row.artifacts)
+        ]
+
+    async def _progress(self, job_id: str) -> JsonObject | None:
+        events = self._services.events
+        try:
+            made = await events.latest(job_id, EventType.PROGRESS)
+            shown = await events.latest(job_id, EventType.PREVIEW)
+        except FaultError:
+            return None
+        if made is None and shown is None:
+            return None
+        said = made.data if made else {}
+        preview_url = shown.data.get("url") if shown else None
+        return {"fraction": said.get("fraction"), "stage": said.get("stage"), "preview_url": preview_url}
+
+
+def fresh_row(job: NewJob) -> JobRow:
+    """Return the row that a new job has just become."""
+    known = {name: getattr(job, name) for name in NewJob.__slots__}
+    return JobRow(**{**NEWBORN, **known, "queued_at": job.run_at or job.created_at})
+
+
+NEWBORN: dict[str, Any] = {**dict.fromkeys(JobRow.__slots__), **BORN}
+
+
+def plain(row: JobRow, base: str) -> JsonObject:
+    """Return what the row alone tells."""
+    at = f"{base}/v1/jobs/{row.id}"
+    return {
+        "id": row.id,
+        "object": "job",
+        "kind": row.kind,
+        "model": row.model,
+        "status": row.status,
+        "attempt": row.attempt,
+        "output": from_json(row.output) if row.output else None,
+        "artifacts": [],
+        "error": from_json(row.error) if row.error else None,
+        "progress": None,
+        "queue": None,
+        "metrics": metrics(row),
+        "usage": from_json(row.usage) if row.usage else {},
+        "metadata": from_json(row.metadata) if row.metadata else {},
+        "retry_of": row.retry_of,
+        "cancel_requested": bool(row.cancel_requested),
+        "created_at": moment(row.created_at),
+        "started_at": moment(row.started_at),
+        "finished_at": moment(row.finished_at),
+        "deadline_at": moment(deadline(row)),
+        "retained_until": moment(row.retained_until),
+        "urls": {
+            "get": at,
+            "cancel": f"{at}/cancel",
+            "retry": f"{at}/retry",
+            "events": f"{at}/events",
+            "result": f"{at}/result",
+        },
+    }
+
+
+def metrics(row: JobRow) -> JsonObject:
+    """Return how long a job waited and ran, and what its worker measured."""
+    measured: JsonObject = from_json(row.metrics) if row.metrics else {}
+    if row.started_at is not None:
+        measured.setdefault("queue_ms", round((row.started_at - row.queued_at) * 1000, 1))
+        if row.finished_at is not None:
+            measured.setdefault("run_ms", round((row.finished_at - row.started_at) * 1000, 1))
+    return measured
+
+
+def deadline(row: JobRow) -> float | None:
+    """Return when a job ends for lack of time: waiting, at its ttl; running, at its timeout."""
+    if row.status == Status.QUEUED:
+        return row.expires_at
+    if row.status == Status.RUNNING and row.started_at is not None:
+        return row.started_at + row.timeout_seconds
+    return None
+
+
+def queue_place(row: JobRow, load: QueueLoad, ahead: int | None) -> JsonObject:
+    """Return where a waiting job stands, for how long, and why."""
+    reason = waiting_reason(row, load)
+    position = None if ahead is None else min(ahead + 1, POSITION_LIMIT)
+    seconds = starts_in(load, ahead, reason)
+    if row.run_at is not None:
+        seconds = max(0.0, row.run_at - time.time())
+    return {
+        "name": row.queue,
+        "position": position,
+        "position_is_minimum": ahead is not None and ahead >= POSITION_LIMIT,
+        "eta_seconds": None if seconds is None else round(seconds, 1),
+        "reason": reason,
+    }
+
+
+def waiting_reason(row: JobRow, load: QueueLoad) -> QueueReason:
+    """Return why a job waits: the first thing that would have to change."""
+    if row.run_at is not None:
+        return QueueReason.SCHEDULED
+    if load.paused:
+        return QueueReason.PAUSED
+    if not load.states:
+        return QueueReason.NO_WORKER
+    return QueueReason.LOADING if load.is_loading else QueueReason.CAPACITY
+
+
+def starts_in(load: QueueLoad, ahead: int | None, reason: QueueReason) -> float | None:
+    """Estimate the seconds until a job starts, from those before it and how long one takes; None when unknown."""
+    if ahead is None or reason is not QueueReason.CAPACITY or not load.slots:
+        return None
+    must_end = ahead + load.in_flight - load.slots + 1
+    if must_end <= 0:
+        return 0.0
+    return None if load.run_ms is None else must_end * load.run_ms / 1000 / load.slots
+
+
+def entity_tag(view: JsonObject, presign_seconds: int) -> str:
+    """Return what changes when a job's view does; links count as the same until they have grown old."""
+    lasting = {key: value for key, value in view.items() if key != "artifacts"}
+    if view["artifacts"]:
+        lasting["links"] = time.time() // (presign_seconds / LINK_AGES)
+    return f'"{hashlib.sha256(repr(lasting).encode()).hexdigest()[:32]}"'
+
+
+def page_of(rows: Sequence[JsonObject], limit: int) -> JsonObject:
+    """Return a list's page; the one row too many says that there are more."""
+    data = list(rows[:limit])
+    more = len(rows) > limit
+    return {"object": "list", "data": data, "has_more": more, "next_cursor": data[-1]["id"] if more else None}

@@ -1,0 +1,27 @@
+"""A process that was started by a supervisor ends when the supervisor is gone, however it died."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+from tasks.logs import get_logger
+
+log = get_logger(__name__)
+
+
+def watch_parent(descriptor: int | None, *, grace_seconds: float) -> None:
+    """End this process when the other end of an inherited pipe closes: politely, then at once."""
+    if descriptor is not None:
+        threading.Thread(target=_watch, args=(descriptor, grace_seconds), name="parent", daemon=True).start()
+
+
+def _watch(descriptor: int, grace_seconds: float) -> None:
+    while os.read(descriptor, 1):
+        pass  # nobody writes; only the end of file counts
+    log.warning("The supervisor is gone, so this part stops.")
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(grace_seconds)
+    os._exit(1)
