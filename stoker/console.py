@@ -5,7 +5,7 @@ import os
 import zlib
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, Self, TextIO
 
 OWN_NAME = "stoker"
 LOG_BYTES = 20 * 1024 * 1024
@@ -38,6 +38,10 @@ class LogFile:
             self._file = self._fresh()
         self._file.write(line + b"\n")
 
+    def close(self) -> None:
+        """Write no more."""
+        self._file.close()
+
     def _fresh(self) -> BinaryIO:
         if self._path.exists():
             self._path.replace(self._path.with_suffix(".log.1"))
@@ -54,6 +58,13 @@ class Console:
         self._colour = colour
         self._files: dict[str, LogFile] = {}
         self.name_width = len(OWN_NAME)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for log in self._files.values():
+            log.close()
 
     def say(self, text: str) -> None:
         """Say something of the supervisor's own."""

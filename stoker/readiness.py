@@ -17,7 +17,7 @@ async def is_ready(ready: Ready, ports: Mapping[str, int], ready_file: Path) -> 
     port = ports[ready.port]
     if ready.kind == "http":
         request = f"GET {ready.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n"
-        return b" 200 " in await _ask(port, request)
+        return (await _ask(port, request)).split(maxsplit=2)[1:2] == [b"200"]
     if ready.kind == "redis":
         return (await _ask(port, "PING\r\n")).startswith(b"+PONG")
     return (await _ask(port, "GET / HTTP/1.0\r\n\r\n")).startswith(b"HTTP/")  # S3 refuses us, but it is there

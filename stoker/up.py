@@ -29,19 +29,19 @@ def up(settings: Settings, terminal: TextIO, *, echo_parts: bool, when_up: Calla
         print(_already_running(state), file=terminal, flush=True)
         return 1
     state.write_run(None)
-    console = Console(state.logs, terminal, echo_parts=echo_parts, colour=settings.colour)
-    try:
-        surroundings = _prepare(settings, state, console)
-    except StartError as error:
-        console.say(str(error))
-        return 1
 
     def leave() -> None:
         when_up()
         if not echo_parts:
             console.leave_terminal()
 
-    return asyncio.run(Supervisor(settings, state, console, surroundings).run(leave))
+    with Console(state.logs, terminal, echo_parts=echo_parts, colour=settings.colour) as console:
+        try:
+            surroundings = _prepare(settings, state, console)
+        except StartError as error:
+            console.say(str(error))
+            return 1
+        return asyncio.run(Supervisor(settings, state, console, surroundings).run(leave))
 
 
 def up_detached(settings: Settings) -> int:

@@ -1,0 +1,69 @@
+"""The state folder: locks that die with their holder, private files, secrets made once."""
+
+import os
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stoker.state import PARTS_LOCK, Run, StateFolder
+
+RUN = Run(pid=os.getpid(), started_at=1.5, url="http://127.0.0.1:1", ports={"api": 1}, parts={"api": "ready"})
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> StateFolder:
+    folder = StateFolder(tmp_path / "state")
+    folder.prepare()
+    return folder
+
+
+def test_a_lock_has_one_holder(state: StateFolder) -> None:
+    assert not state.is_locked(PARTS_LOCK)
+    held = state.lock(PARTS_LOCK)
+    assert held is not None
+    assert state.lock(PARTS_LOCK) is None
+    assert state.is_locked(PARTS_LOCK)
+    os.close(held)
+    assert not state.is_locked(PARTS_LOCK)
+
+
+def test_what_a_dead_supervisor_wrote_is_not_believed(state: StateFolder) -> None:
+    state.write_run(RUN)
+    assert state.read_run() is None
+    held = state.lock("lock")
+    assert held is not None
+    assert state.read_run() == RUN
+    state.write_run(replace(RUN, pid=1))
+    assert state.read_run() == replace(RUN, pid=1)
+    state.write_run(None)
+    assert state.read_run() is None
+    os.close(held)
+
+
+def test_secrets_are_made_once_and_private(state: StateFolder) -> None:
+    first = state.secrets()
+    assert first == state.secrets()
+    assert len({first.s3_access_key, first.s3_secret_key, first.flower_password}) == 3
+    assert stat.S_IMODE((state.path / "secrets").stat().st_mode) == 0o600
+    assert stat.S_IMODE(state.path.stat().st_mode) == 0o700
+
+
+def test_the_client_file_is_private_whatever_was_there(state: StateFolder) -> None:
+    file = state.path / "client.env"
+    file.write_text("STOKER_URL=old\n")
+    file.chmod(0o644)
+    state.write_client({"STOKER_URL": "http://127.0.0.1:8000", "STOKER_API_KEY": "sk-a=b"})
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert state.read_client() == {"STOKER_URL": "http://127.0.0.1:8000", "STOKER_API_KEY": "sk-a=b"}
+
+
+def test_without_a_client_file_nothing_is_known(state: StateFolder) -> None:
+    assert state.read_client() == {}
+
+
+def test_the_folder_is_shown_as_one_would_write_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert StateFolder(tmp_path / ".stoker").shown == Path(".stoker")
+    assert StateFolder(Path("/elsewhere")).shown == Path("/elsewhere")
