@@ -121,6 +121,6 @@ class StateFolder:
     def _write_private(self, name: str, text: str) -> None:
         draft = self.path / f".{name}.new"
         draft.unlink(missing_ok=True)
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(text)
         draft.replace(self.path / name)
