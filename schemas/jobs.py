@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from schemas.text import TextInput
 
 METADATA_KEYS = 50
 METADATA_CHARACTERS = 4096
+NUL_IN_JSON = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 LOST_LIMIT = 3
 """A job whose worker was lost this many times is `failed: worker_lost`."""
 
@@ -82,12 +84,16 @@ class JobFields(Strict):
 
     @field_validator("metadata")
     @classmethod
-    def _metadata_is_small(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    def _metadata_is_storable(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
         if len(value) > METADATA_KEYS:
             message = f"metadata has {len(value)} keys; at most {METADATA_KEYS} are kept"
             raise ValueError(message)
-        if value and len(_json_of(value)) > METADATA_CHARACTERS:
+        text = _json_of(value)
+        if len(text) > METADATA_CHARACTERS:
             message = f"metadata is longer than {METADATA_CHARACTERS} characters of JSON; store the rest on your side"
+            raise ValueError(message)
+        if NUL_IN_JSON.search(text):
+            message = "metadata holds a NUL character, which cannot be stored; take it out"
             raise ValueError(message)
         return value
 
