@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from schemas.base import JsonObject
 from storage.redis import AsyncRedis, redis_deadline
@@ -24,7 +24,7 @@ class Control:
         async with redis_deadline():
             await self._client.publish(_channel(worker_id), json.dumps(message))
 
-    async def listen(self, worker_id: str) -> AsyncIterator[JsonObject]:
+    async def listen(self, worker_id: str) -> AsyncGenerator[JsonObject, None]:
         """Yield the messages to a worker, for ever, whatever Redis does; drop what is not a JSON object."""
         messages: asyncio.Queue[JsonObject] = asyncio.Queue(WAITING_MESSAGES)
 
