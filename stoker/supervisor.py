@@ -37,6 +37,7 @@ class Supervisor:
         self._keepers: dict[str, Keeper] = {}
         self._is_up = False
         self._stopping = False
+        self._failure: BaseException | None = None
         self._states: dict[str, str] = {}
         self._started_at = time.time()
 
@@ -57,6 +58,8 @@ class Supervisor:
             return 0 if self._is_up else STOPPED_WHILE_STARTING
         finally:
             await self._stop_all()
+            if self._failure is not None:  # again and whole, below what the parts said as they stopped
+                self._console.say(str(self._failure))
         return 1
 
     async def _work(self, when_up: Callable[[], None]) -> None:
@@ -71,11 +74,13 @@ class Supervisor:
                 for keeper in self._keepers.values():
                     await keeper.ready.wait()
                 self._is_up = True
+                text = self._welcome(key)
                 self._console.say(f"Everything is ready ({time.time() - self._started_at:.1f} s).")
-                self._console.announce(self._welcome(key))
+                self._console.announce(text)
                 when_up()
         except* StartError as errors:
-            self._console.say(str(errors.exceptions[0]))
+            self._failure = errors.exceptions[0]
+            self._console.say(str(self._failure).partition("\n")[0])
 
     def _services(self) -> Iterator[Part]:
         ports, data = self._surroundings.ports, self._state.data

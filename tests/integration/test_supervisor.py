@@ -64,7 +64,8 @@ def test_parts_are_told_where_everything_is(tmp_path: Path) -> None:
 
 def test_clients_find_the_door_and_the_key(tmp_path: Path) -> None:
     with project(tmp_path, part("api")) as it:
-        it.up()
+        up = it.up()
+        it.wait_for_output('curl -sS "$STOKER_URL/v1/jobs"', up)
         client = it.state / "client.env"
         assert stat.S_IMODE(client.stat().st_mode) == 0o600
         told = dict(line.split("=", 1) for line in client.read_text().splitlines())
@@ -74,7 +75,6 @@ def test_clients_find_the_door_and_the_key(tmp_path: Path) -> None:
             "STOKER_API_KEY": "sk-valid",
             "STOKER_FLOWER_URL": f"http://{login}@127.0.0.1:{ports['flower']}",
         }
-        assert 'curl -sS "$STOKER_URL/v1/jobs"' in it.output
         assert "sk-valid" not in it.output
         assert stat.S_IMODE((it.state / "secrets").stat().st_mode) == 0o600
 
@@ -146,7 +146,7 @@ def test_a_part_that_never_gets_ready_ends_the_start(tmp_path: Path) -> None:
         up = it.start("up")
         assert up.wait(20) == 1
         assert f"slow was not ready within 0.5 s. Its log is {it.state}/logs/slow.log. Its last lines:" in it.output
-        assert "slow says hello" in it.output.split("Its last lines:")[1]
+        assert "slow says hello" in it.output.rpartition("Its last lines:")[2]
         assert it.processes() == []
         assert "good SIGTERM" in it.journal
 

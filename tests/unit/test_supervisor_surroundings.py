@@ -1,6 +1,7 @@
 """Ports, addresses and keys: what is chosen, and that what is given wins."""
 
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,9 +36,11 @@ def test_a_taken_port_is_not_free(taken_port: int) -> None:
     assert free_port(taken_port) != taken_port
 
 
-def test_a_free_port_is_the_preferred_one() -> None:
+def test_a_preferred_port_goes_to_the_first_who_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     free = free_port()
     assert free_port(free) == free
+    assert free_port(free) != free  # nobody listens there yet, but somebody will
 
 
 def test_a_port_that_was_asked_for_is_never_replaced(tmp_path: Path, taken_port: int) -> None:

@@ -1,0 +1,122 @@
+"""`make up` as a user sees it: real parts, a first job by copy and paste, data that stays, nothing left behind."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.acceptance.platform import ROOT, Platform, wait_until_gone
+
+ECHO = {"kind": "text", "model": "echo", "input": {"prompt": "Keep this."}}
+WAIT = {"Prefer": "wait=30"}
+
+
+def first_curl(said: str) -> str:
+    """The shell lines under the heading of the first job."""
+    return said.partition("Your first job:\n")[2].partition("Not done yet?")[0]
+
+
+def finished_job(client: httpx.Client, job: dict[str, Any]) -> dict[str, Any]:
+    """Submit a job and wait for its end."""
+    answer = client.post("/v1/jobs", json=job, headers=WAIT)
+    assert answer.status_code == 200, answer.text
+    ended: dict[str, Any] = answer.json()
+    assert ended["status"] == "succeeded", ended
+    return ended
+
+
+def test_every_model_of_the_catalog_answers(http: httpx.Client) -> None:
+    assert http.get("/health/ready").json()["degraded"] == []
+    assert {model["id"] for model in http.get("/v1/models").json()["data"]} == {"echo", "sketch", "hash"}
+    finished_job(http, ECHO)
+    finished_job(http, {"kind": "image", "model": "sketch", "input": {"prompt": "a red circle"}})
+    finished_job(http, {"kind": "embedding", "model": "hash", "input": {"texts": ["Hello."]}})
+
+
+def test_flower_shows_the_workers_to_those_with_its_password(platform: Platform) -> None:
+    url = httpx.URL(platform.client["STOKER_FLOWER_URL"])
+    assert httpx.get(url.copy_with(username=None, password=None).join("/api/workers")).status_code == 401
+    workers = httpx.get(url.join("/api/workers"), params={"refresh": "true"}, timeout=60).json()
+    queues = {queue["name"] for worker in workers.values() for queue in worker["active_queues"]}
+    assert {"text.echo.cpu0", "image.sketch.cpu0", "embedding.hash.cpu0", "maintenance"} <= queues
+
+
+def test_a_second_up_says_that_one_is_running(platform: Platform) -> None:
+    answer = platform.call("up")
+    assert answer.returncode == 1
+    assert f"Stoker already runs in {platform.state.path}: {platform.run.url}" in answer.stdout
+    assert platform.call("status").returncode == 0
+
+
+def test_a_killed_worker_comes_back_and_its_job_ends(platform: Platform, http: httpx.Client) -> None:
+    slow = {"kind": "text", "model": "echo", "input": {"prompt": "fake:sleep-ms=3000"}}
+    job = http.post("/v1/jobs", json=slow).json()
+    while http.get(job["urls"]["get"]).json()["status"] == "queued":
+        pass
+    (worker,) = platform.part_processes("workers", "--model", "echo")
+    worker.kill()
+    ended = http.get(job["urls"]["get"], headers=WAIT).json()
+    assert (ended["status"], ended["attempt"]) == ("succeeded", 2)
+
+
+@pytest.fixture
+def own_platform(tmp_path: Path) -> Iterator[Platform]:
+    """A platform that the test itself starts, stops and kills."""
+    made = Platform(tmp_path / ".stoker")
+    yield made
+    made.call("down")
+
+
+def test_the_first_job_works_by_copy_and_paste(own_platform: Platform) -> None:
+    said = own_platform.up()
+    answer = subprocess.run(
+        ["sh", "-euc", first_curl(said)], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert json.loads(answer.stdout)["status"] == "succeeded"
+    for name in own_platform.run.parts:
+        assert f"{name} is ready" in said
+
+
+def test_down_and_up_again_keep_jobs_results_and_the_key(own_platform: Platform) -> None:
+    own_platform.up()
+    with own_platform.http() as client:
+        job = finished_job(client, ECHO)
+        result = client.get(job["urls"]["result"], follow_redirects=True).content
+    key, everything = own_platform.client["STOKER_API_KEY"], own_platform.processes()
+    assert own_platform.call("down").returncode == 0
+    wait_until_gone(everything)
+    own_platform.up()
+    assert own_platform.client["STOKER_API_KEY"] == key
+    with own_platform.http() as client:
+        again = client.get(f"/v1/jobs/{job['id']}").json()
+        assert again["output"] == job["output"]
+        assert client.get(again["urls"]["result"], follow_redirects=True).content == result
+
+
+def test_kill_9_leaves_nothing_and_the_next_start_finishes_the_job(own_platform: Platform) -> None:
+    own_platform.up()
+    with own_platform.http() as client:
+        slow = {"kind": "text", "model": "echo", "input": {"prompt": "fake:sleep-ms=3000"}}
+        job = client.post("/v1/jobs", json=slow).json()
+    everything = own_platform.processes()
+    everything[0].kill()
+    wait_until_gone(everything)
+    own_platform.up()
+    with own_platform.http() as client:
+        ended = client.get(f"/v1/jobs/{job['id']}", headers=WAIT).json()
+    assert ended["status"] == "succeeded"
+
+
+def test_a_broken_catalog_stops_the_start_with_its_sentence(tmp_path: Path) -> None:
+    catalog = tmp_path / "broken.toml"
+    catalog.write_text('[models.echo]\nkind = "smell"\n')
+    broken = Platform(tmp_path / ".stoker")
+    broken.environment["STOKER_CATALOG"] = str(catalog)
+    answer = broken.call("up", "--detach")
+    assert answer.returncode == 1
+    assert "models.echo" in answer.stdout
+    assert str(catalog) in answer.stdout
