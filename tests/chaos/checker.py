@@ -89,6 +89,10 @@ def _lying_refusals(history: JobHistory) -> Iterator[str]:
         yield "a submit was refused as if nothing had happened, but it had made the job"
 
 
+def _server_errors(history: JobHistory) -> Iterator[str]:
+    yield from history.server_errors
+
+
 def _successes(history: JobHistory) -> list[Look]:
     return [look for look in history.looks if look.status is Status.SUCCEEDED]
 
@@ -107,4 +111,5 @@ RULES: dict[str, Callable[[JobHistory], Iterator[str]]] = {
     "unexpected_ends": _unexpected_ends,
     "wrong_bytes": _wrong_bytes,
     "lying_refusals": _lying_refusals,
+    "server_errors": _server_errors,
 }

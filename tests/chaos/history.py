@@ -20,6 +20,8 @@ class Expectation:
     """Why it may fail; without one any reason is wrong."""
     output: str = ""
     """The digest of the only right output."""
+    files: dict[str, str] = field(default_factory=dict)
+    """The sha256 of each file that the engine itself must make, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class JobHistory:
     """Submits that were answered with 5xx: nothing may have happened."""
     was_replayed: bool = False
     """The answer said that an earlier submit with this key had made the job."""
+    server_errors: list[str] = field(default_factory=list)
+    """Answers that no client may ever get: a 500, or a refusal of a valid request."""
 
     @property
     def job_id(self) -> str | None:

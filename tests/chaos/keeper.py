@@ -19,6 +19,7 @@ from typing import Self
 
 from stoker.parts import Part
 from stoker.readiness import is_ready
+from stoker.shim import shim_command
 from tests.chaos.waiting import POLL_SECONDS, until
 
 RESTART_SECONDS = 0.3
@@ -123,12 +124,15 @@ class Kept:
         shared = self.surroundings
         self._ready_file.unlink(missing_ok=True)
         values = {f"{name}_port": str(port) for name, port in shared.ports.items()}
-        values |= {"state_dir": str(shared.folder), "ready_file": str(self._ready_file)}
+        values |= {"state": str(shared.folder), "ready_file": str(self._ready_file)}
+        command = self.part.command_line(values)
+        if not self.part.own:
+            command = shim_command(parent_reader, command)
         environment = {**shared.environment, **self.part.environment}
         environment |= {"STOKER_READY_FILE": str(self._ready_file), "STOKER_PARENT_FD": str(parent_reader)}
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                self.part.command_line(values),
+                command,
                 cwd=shared.code,
                 env=environment,
                 pass_fds=[parent_reader],
@@ -150,8 +154,6 @@ class Kept:
             await asyncio.sleep(POLL_SECONDS)
         self.ready_at = None
         self.exits.append(code)
-        with contextlib.suppress(ProcessLookupError):  # what it left behind in its group
-            os.killpg(process.pid, signal.SIGKILL)
 
     @property
     def _ready_file(self) -> Path:

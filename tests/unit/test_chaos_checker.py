@@ -125,6 +125,12 @@ def test_a_refusal_that_had_made_the_job() -> None:
     assert violations(lying) == {}, "the job may be the lost reply's"
 
 
+def test_an_answer_that_no_client_may_get() -> None:
+    broken = history(SUCCEEDED)
+    broken.server_errors.append("GET was answered with 500")
+    assert violations(broken) == {"server_errors": 1}
+
+
 def test_a_look_reads_a_job_object() -> None:
     job = {
         "status": "succeeded",

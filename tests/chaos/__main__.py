@@ -1,0 +1,77 @@
+"""`python -m tests.chaos`: break a whole platform on purpose and count what its callers saw.
+
+The exit code is 0 only when every count is what it must be. The seed is printed first and the counts last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.chaos.faults import FAULTS
+from tests.chaos.run import Options, Report, run
+
+EVIDENCE = 10
+
+
+def read_options(arguments: list[str]) -> Options:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos", description="Break a whole platform on purpose and count what its callers saw."
+    )
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1, 10_000))
+    parser.add_argument("--jobs", type=int, default=2000, help="at least so many are submitted (default: 2000)")
+    parser.add_argument("--db", choices=["sqlite", "postgres"], default="sqlite")
+    parser.add_argument("--faults", default=",".join(FAULTS), help=f"default: all, which are {', '.join(FAULTS)}")
+    given = parser.parse_args(arguments)
+    faults = [name for name in given.faults.split(",") if name]
+    if unknown := [name for name in faults if name not in FAULTS]:
+        parser.error(f"there is no fault {', '.join(unknown)}; choose from {', '.join(FAULTS)}")
+    return Options(given.seed, given.jobs, given.db, faults)
+
+
+def render(report: Report) -> str:
+    """Return the evidence and, last, the counts."""
+    lines = []
+    for name, sentences in report.violations.items():
+        lines += [f"  {name}: {sentence}" for sentence in sentences[:EVIDENCE]]
+        if len(sentences) > EVIDENCE:
+            lines.append(f"  {name}: and {len(sentences) - EVIDENCE} more")
+    lines.append("ended: " + ", ".join(f"{number} {status}" for status, number in sorted(report.statuses.items())))
+    lines.append(f"accepted: {report.accepted}")
+    lines += [f"{name}: {len(sentences)}" for name, sentences in report.violations.items()]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Run, print, judge."""
+    options = read_options(sys.argv[1:])
+    began_at = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"[{time.monotonic() - began_at:6.1f}] {text}", flush=True)
+
+    print(f"seed {options.seed}, {options.jobs} jobs, {options.db}, faults {','.join(options.faults)}", flush=True)
+    folder = Path(tempfile.mkdtemp(prefix="stoker-chaos-"))
+    report = Report()
+    try:
+        report = asyncio.run(run(options, folder, say))
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        if report.has_passed:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            print(f"the logs of all parts are in {folder}/logs", flush=True)
+    print(render(report))
+    return 0 if report.has_passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
