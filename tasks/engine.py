@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -54,8 +54,11 @@ class Engine(Protocol):
     def capacity(self) -> Capacity:
         """Say how many more requests would run now rather than wait inside the engine."""
 
-    def run(self, request: EngineRequest) -> AsyncIterator[EngineEvent]:
-        """Run a request; Finished comes last. Closing the iterator or cancelling its task aborts it."""
+    def run(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
+        """Run a request; Finished comes last. Closing the generator or cancelling its task aborts it.
+
+        From its first step on, capacity() counts it.
+        """
 
     async def abort(self, job_id: str) -> None:
         """Stop a request, wherever it is; its run raises or ends soon after."""

@@ -1,1 +1,26 @@
 """The engines a worker can hold; the only place that may import torch."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from schemas.catalog import Model
+from schemas.errors import CatalogError
+from tasks.engine import Engine
+
+ENGINES = {"fake": "workers.engines.fake:FakeEngine"}
+"""Where each engine of the catalog is: a module is imported only when a worker holds its engine."""
+
+
+def create_engine(model: Model) -> Engine:
+    """Make the engine that the catalog names for a model; it is not loaded yet."""
+    address = ENGINES.get(model.engine)
+    if address is None:
+        known = ", ".join(sorted(ENGINES))
+        raise CatalogError(
+            f"The model '{model.alias}' wants the engine '{model.engine}', which this release does not have. "
+            f"Known engines: {known}. Correct 'engine' in [models.{model.alias}]."
+        )
+    module, _, name = address.partition(":")
+    engine: Engine = getattr(import_module(module), name)(model)
+    return engine

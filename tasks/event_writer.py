@@ -1,0 +1,162 @@
+"""Writes what jobs say while they run to the event log: few round trips for many jobs, and never a wait for Redis.
+
+First words and ends are sent at once. What comes between is collected for a few milliseconds, tokens in one piece, and
+whatever all jobs of the process have said by then goes in one round trip.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from schemas.base import JsonObject
+from schemas.errors import RedisFaultError
+from schemas.events import Envelope, EventType
+from storage.event_log.port import SNAPSHOT_ENTRIES, EventLog
+from tasks.logs import get_logger
+
+COLLECT_SECONDS = 0.025
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 2.0
+UNSENT_LIMIT = 2_000
+"""So many events wait for a sick Redis; then they are dropped, and a snapshot takes their place later."""
+
+log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Said:
+    type: EventType
+    at: float
+    data: JsonObject
+
+
+class Story:
+    """What one attempt of one job has said."""
+
+    def __init__(self, writer: EventWriter, job_id: str, attempt: int) -> None:
+        self._writer = writer
+        self.job_id = job_id
+        self.attempt = attempt
+        self._seq = 0
+        self._text: list[str] = []
+        self._said: list[_Said] = []
+        self._since_snapshot = 0
+        self.is_torn = False
+
+    def say(self, event_type: EventType, data: JsonObject, *, urgent: bool = False) -> None:
+        """Have an event written soon, or now."""
+        self._said.append(_Said(event_type, time.time(), data))
+        self._writer.note(self, urgent=urgent)
+
+    def say_token(self, text: str) -> None:
+        """Add to the text; the first piece is urgent, the others join what is not yet written."""
+        is_first = not self._text
+        self._text.append(text)
+        last = self._said[-1] if self._said else None
+        if last is not None and last.type is EventType.TOKEN:
+            last.data["text"] += text
+        else:
+            self._said.append(_Said(EventType.TOKEN, time.time(), {"text": text}))
+        self._writer.note(self, urgent=is_first)
+
+    def take(self) -> list[Envelope]:
+        """Return what is to be written, in its order."""
+        said, self._said = self._said, []
+        if self.is_torn or self._since_snapshot + len(said) >= SNAPSHOT_ENTRIES:
+            self._add_snapshot(said)
+        self._since_snapshot += len(said)
+        envelopes = [
+            Envelope(self.attempt, self._seq + number, one.type, one.at, one.data)
+            for number, one in enumerate(said, start=1)
+        ]
+        self._seq += len(said)
+        return envelopes
+
+    def _add_snapshot(self, said: list[_Said]) -> None:
+        """Tell everything so far once more, just before the end when the end is among what was said."""
+        is_ended = bool(said) and said[-1].type is EventType.FINISHED
+        snapshot = _Said(EventType.SNAPSHOT, time.time(), {"text": "".join(self._text)})
+        said.insert(len(said) - is_ended, snapshot)
+        self.is_torn = False
+        self._since_snapshot = -len(said)
+
+
+class EventWriter:
+    """The pen of one event loop; everything but `open` happens in the loop."""
+
+    def __init__(self, event_log: EventLog) -> None:
+        self._log = event_log
+        self._noted: dict[tuple[str, int], Story] = {}
+        self._unsent: list[tuple[Story, list[Envelope]]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._sending: asyncio.Task[None] | None = None
+        self._is_urgent = False
+        self._pause = FIRST_PAUSE_SECONDS
+        self.dropped = 0
+        """How many events were not written because Redis was sick."""
+
+    def open(self, job_id: str, attempt: int) -> Story:
+        """Begin the story of an attempt."""
+        return Story(self, job_id, attempt)
+
+    def note(self, story: Story, *, urgent: bool) -> None:
+        """Remember that a story has something to be written."""
+        self._noted[story.job_id, story.attempt] = story
+        if urgent:
+            self._is_urgent = True
+        if self._sending is not None and not self._sending.done():
+            return  # it looks again when its round trip is over
+        if urgent:
+            self._send_now()
+        elif self._timer is None:
+            self._send_later()
+
+    async def flush(self, seconds: float) -> None:
+        """Write what is left, for so long at most."""
+        deadline = time.monotonic() + seconds
+        while (self._noted or self._unsent) and time.monotonic() < deadline:
+            if self._sending is None or self._sending.done():
+                self._send_now()
+            await asyncio.wait([self._sending] if self._sending else [], timeout=deadline - time.monotonic())
+        if self._sending is not None:
+            self._sending.cancel()
+
+    def _send_later(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(COLLECT_SECONDS, self._send_now)
+
+    def _send_now(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._sending = asyncio.create_task(self._send())
+
+    async def _send(self) -> None:
+        while self._noted or self._unsent:
+            self._is_urgent = False
+            noted, self._noted = self._noted, {}
+            self._unsent += [(story, story.take()) for story in noted.values()]
+            try:
+                await self._log.append_many([(story.job_id, envelopes) for story, envelopes in self._unsent])
+            except RedisFaultError as error:
+                await self._endure(error)
+                continue
+            self._unsent = []
+            self._pause = FIRST_PAUSE_SECONDS
+            if self._noted and not self._is_urgent:
+                self._send_later()
+                return
+
+    async def _endure(self, error: RedisFaultError) -> None:
+        """Wait a little for a sick Redis; forget what has become too much."""
+        if self._pause == FIRST_PAUSE_SECONDS:
+            log.warning("Events cannot be written to Redis; trying again until they can.", fault=repr(error.__cause__))
+        count = sum(len(envelopes) for _, envelopes in self._unsent)
+        if count > UNSENT_LIMIT:
+            self.dropped += count
+            for story, _ in self._unsent:
+                story.is_torn = True
+            self._unsent = []
+        await asyncio.sleep(self._pause)
+        self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)

@@ -1,0 +1,173 @@
+"""What a hint sets in motion: wait for room, claim, hint again, run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import structlog
+
+from schemas.errors import DatabaseFaultError
+from storage import claims
+from storage.claims import Claim, Claimed
+from storage.hints import AsyncHints
+from storage.rows import ClaimedJob
+from storage.workers import Held
+from tasks.attempt import Attempt, Reason, Workplace
+from tasks.dispatch import hint_width
+from tasks.gate import Gate, Place
+from tasks.logs import get_logger
+from tasks.outcome import End, Outcome
+from tasks.statistics import Statistics
+
+SUSPECTS_TOGETHER = 4
+LOST_ONCE, LOST_TWICE = 1, 2
+NOTHING = Claimed([], more=False)
+
+log = get_logger(__name__)
+
+
+class Execution:
+    """Runs the jobs of one queue in one process. Hints come from many threads; news about jobs from any."""
+
+    def __init__(
+        self, workplace: Workplace, gate: Gate, hints: AsyncHints, *, queue: str, siblings: Sequence[str], slots: int
+    ) -> None:
+        self.gate = gate
+        self.statistics = Statistics()
+        self.worker_id = ""
+        self.on_engine_dead: Callable[[], None] = lambda: None
+        self._workplace = workplace
+        self._hints = hints
+        self._queue = queue
+        self._siblings = siblings
+        self._slots = slots
+        self._attempts: dict[str, Attempt] = {}
+        self._unknown: set[tuple[str, int]] = set()
+
+    @property
+    def events_dropped(self) -> int:
+        """Return how many events were lost because Redis was sick."""
+        return self._workplace.stage.writer.dropped
+
+    def on_hint(self, queue: str, *, suspects: bool = False) -> list[Outcome]:
+        """Claim and run what the queue has for this worker; return what came of it."""
+        if queue != self._queue:
+            log.warning("A hint for another queue was dropped.", queue=queue)
+            return []
+        return self._run_suspects() if suspects else self._run_clean()
+
+    def _run_clean(self) -> list[Outcome]:
+        place = self.gate.enter()
+        if place is None:
+            return []
+        claimed = self._claim_one()
+        if not claimed.jobs:
+            place.leave()
+            return []
+        if claimed.more:
+            self.hint()
+        return [self._run(claimed.jobs[0], place)]
+
+    def _claim_one(self) -> Claimed:
+        claimed = self._claim(self._queue)
+        if not claimed.jobs and self._siblings:
+            for sibling in self._busy_siblings():
+                claimed = self._claim(sibling)
+                if claimed.jobs:
+                    break
+        return claimed
+
+    def _busy_siblings(self) -> list[str]:
+        try:
+            return self._workplace.database.read(
+                lambda connection: [name for name in self._siblings if claims.has_more(connection, name)]
+            )
+        except DatabaseFaultError:
+            return []
+
+    def _claim(self, queue: str, limit: int = 1, most_lost: int = 0) -> Claimed:
+        wish = Claim(queue, self.worker_id, limit, most_lost)
+        try:
+            return self._workplace.database.write(claims.claim, wish)
+        except DatabaseFaultError as fault:
+            log.warning("Nothing was claimed; the reconciler sends the hint again.", queue=queue, fault=str(fault))
+            return NOTHING
+
+    def _run_suspects(self) -> list[Outcome]:
+        """Run suspects apart from the others, group by group; between groups the others have their turn."""
+        outcomes: list[Outcome] = []
+        while group := self._run_suspect_group():
+            outcomes += group
+        return outcomes
+
+    def _run_suspect_group(self) -> list[Outcome]:
+        with self.gate.isolation() as granted:
+            if not granted:
+                return []
+            claimed = self._claim(self._queue, min(SUSPECTS_TOGETHER, self._slots), LOST_ONCE)
+            found = claimed.jobs or self._claim(self._queue, 1, LOST_TWICE).jobs
+            if not found:
+                return []
+            log.info("Running suspects apart.", job_ids=[job.id for job in found], lost=found[0].lost)
+            with ThreadPoolExecutor(len(found)) as threads:
+                return list(threads.map(self._run, found, [self.gate.admit() for _ in found]))
+
+    def _run(self, job: ClaimedJob, place: Place) -> Outcome:
+        attempt = Attempt(job, place, self._workplace, self.worker_id)
+        self._attempts[job.id] = attempt
+        bound = structlog.contextvars.bind_contextvars(
+            job_id=job.id, attempt=job.attempt, request_id=job.request_id, worker_id=self.worker_id
+        )
+        began_at = time.monotonic()
+        try:
+            outcome = attempt.run()
+            run_ms = (time.monotonic() - began_at) * 1000
+            self._note(job, outcome, run_ms)
+            return outcome
+        finally:
+            if self._attempts.get(job.id) is attempt:
+                del self._attempts[job.id]
+            place.leave()
+            structlog.contextvars.reset_contextvars(**bound)
+
+    def _note(self, job: ClaimedJob, outcome: Outcome, run_ms: float) -> None:
+        if outcome.end in (End.SUCCEEDED, End.FAILED, End.CANCELED):
+            self.statistics.add((job.started_at - job.queued_at) * 1000, run_ms)
+        if outcome.end is End.LOST:
+            self.on_engine_dead()
+        log.info("attempt ended", end=outcome.end.value, why=outcome.why, run_ms=round(run_ms, 1))
+
+    def hint(self) -> None:
+        """Say that the queue has more, behind the caller's back; from any thread."""
+        send = partial(self._hints.send, self._queue, width=hint_width(self._slots))
+        self._workplace.stage.loop.call_soon_threadsafe(send)
+
+    def cancel(self, job_id: str, attempt: int) -> None:
+        """Stop a job that its caller canceled."""
+        held = self._attempts.get(job_id)
+        if held is not None and held.job.attempt == attempt:
+            held.stop(Reason.CANCELED)
+
+    def stop_all(self, reason: Reason) -> None:
+        """Stop everything that runs."""
+        for attempt in list(self._attempts.values()):
+            attempt.stop(reason)
+
+    def compare(self, held: Iterable[Held]) -> list[Held]:
+        """Take the news that a beat brought; return what SQL gave us twice in a row and we know nothing of.
+
+        Such a claim was committed and its answer lost.
+        """
+        unknown: dict[tuple[str, int], Held] = {}
+        for one in held:
+            known = self._attempts.get(one.job_id)
+            if known is None or known.job.attempt != one.attempt:
+                unknown[one.job_id, one.attempt] = one
+            elif one.cancel_requested:
+                known.stop(Reason.CANCELED)
+        stray = [one for key, one in unknown.items() if key in self._unknown]
+        self._unknown = set(unknown)
+        return stray

@@ -1,0 +1,91 @@
+"""The consumer side's composition root: `python -m workers --model ALIAS --device DEVICE`, or `--maintenance`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+import structlog
+
+from schemas.errors import StartError
+from storage import versions
+from storage.catalog import read_catalog
+from storage.database import Database
+from storage.objects.s3 import S3ObjectStore
+from storage.settings import StorageSettings
+from tasks.dispatch import declare_queues
+from tasks.logs import configure_logs, get_logger
+from tasks.parent import watch_parent
+from tasks.settings import TaskSettings
+from workers.resident import Resident, find_placement
+from workers.settings import WorkerSettings
+from workers.shutdown import GRACE_SECONDS
+
+log = get_logger(__name__)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the worker that the command line asks for; return the exit status."""
+    options = _parse(arguments)
+    configure_logs("maintenance" if options.maintenance else f"worker {options.model}")
+    try:
+        storage = StorageSettings.read(os.environ)
+        settings = TaskSettings.read(os.environ)
+        process = WorkerSettings.read(os.environ)
+        watch_parent(process.parent_fd, grace_seconds=settings.drain_seconds + GRACE_SECONDS)
+        _run(options, storage, settings, process)
+    except StartError as error:
+        print(error.message, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m workers", description="Run jobs: one model on one device.")
+    parser.add_argument("--model", help="the model's alias in the catalog")
+    parser.add_argument("--device", default="cpu0", help="one of the model's devices (default: cpu0)")
+    parser.add_argument("--maintenance", action="store_true", help="run the reconciler and the sweeps")
+    options = parser.parse_args(arguments)
+    if options.maintenance == bool(options.model):
+        parser.error("say either --model ALIAS or --maintenance")
+    return options
+
+
+def _run(
+    options: argparse.Namespace, storage: StorageSettings, settings: TaskSettings, process: WorkerSettings
+) -> None:
+    catalog = read_catalog(storage.catalog)
+    model, place = find_placement(catalog, options.model, options.device)
+    database = Database(storage.database_url)
+    database.wait_until_ready(storage.database_wait_seconds, log.warning)
+    versions.check(database)
+    declare_queues(database, catalog)
+    structlog.contextvars.bind_contextvars(queue=place.queue)
+    resident = Resident(
+        model,
+        place,
+        storage=storage,
+        settings=settings,
+        database=database,
+        objects=_open_objects(storage),
+        ready_file=process.ready_file,
+    )
+    resident.run()
+    database.close()
+
+
+def _open_objects(storage: StorageSettings) -> S3ObjectStore:
+    return S3ObjectStore(
+        storage.s3_bucket,
+        endpoint=storage.s3_endpoint,
+        access_key=storage.s3_access_key,
+        secret_key=storage.s3_secret_key,
+        public_endpoint=storage.s3_public_endpoint,
+        region=storage.s3_region,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,74 @@
+"""The Celery worker inside ours: it takes hints from Redis and hands each to a thread."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from celery import Celery
+from celery.app import trace
+from celery.worker import WorkController, state
+from celery.worker.consumer import Consumer
+from celery.worker.state import maybe_shutdown
+
+from tasks.logs import get_logger
+
+HEARTBEAT_SECONDS = 5
+RETRY_SECONDS = 1
+
+log = get_logger(__name__)
+
+
+class HintConsumer(Consumer):
+    """Celery's consumer, which comes back within a second of Redis; the stock one waits up to half a minute."""
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Connect, however long it takes, unless the worker is stopped."""
+        connected = conn.ensure_connection(
+            self._on_refused,
+            interval_start=RETRY_SECONDS,
+            interval_step=0,
+            interval_max=RETRY_SECONDS,
+            callback=maybe_shutdown,
+        )
+        self.first_connection_attempt = False
+        return connected
+
+    def _on_refused(self, fault: Exception, _interval: float) -> None:
+        log.warning("Redis cannot be reached; jobs wait in SQL until it can.", fault=str(fault))
+
+
+class HintWorker(WorkController):
+    """Celery's worker with a pool of threads, stopped by `stop_soon` from any thread."""
+
+    def __init__(self, app: Celery, *, name: str, queues: Sequence[str], threads: int) -> None:
+        logging.getLogger("celery").setLevel(logging.WARNING)  # it would say two lines for each hint
+        self._wake_reader, self._wake_writer = os.pipe()
+        super().__init__(
+            app=app,
+            hostname=name,
+            queues=list(queues),
+            pool="threads",
+            concurrency=threads,
+            consumer_cls=HintConsumer,
+            without_gossip=True,
+            without_mingle=True,
+            heartbeat_interval=HEARTBEAT_SECONDS,
+        )
+
+    def on_before_init(self, **options: Any) -> None:
+        """Let the pool's threads find our application: Celery's own is known per thread."""
+        super().on_before_init(**options)
+        trace.setup_worker_optimizations(self.app, self.hostname)
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """Let `stop_soon` interrupt the wait for hints."""
+        super().register_with_event_loop(hub)
+        hub.add_reader(self._wake_reader, lambda: None)
+
+    def stop_soon(self) -> None:
+        """Take no more hints and return from `start` when the running ones are done."""
+        state.should_stop = os.EX_OK
+        os.write(self._wake_writer, b"\0")

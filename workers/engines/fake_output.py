@@ -1,0 +1,133 @@
+"""What the fake engine answers: a pure function of kind, input and seed, whatever the attempt and the worker."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+
+from schemas.base import JsonObject
+from schemas.embedding import EmbeddingInput
+from schemas.events import EngineEvent, Finished, Produced, ProgressMade, Token
+from schemas.image import ImageInput
+from schemas.jobs import Kind
+from schemas.text import TextInput
+
+LONGEST_TEXT_TOKENS = 128
+DIMENSIONS = 32
+TILE_PIXELS = 8
+WORDS = (
+    "and so the small light moved along its road until morning came with rain over green hills while "
+    "somebody sang about rivers stones open doors warm bread quiet machines long letters blue paper boats"
+)
+VOCABULARY = WORDS.split()
+WORD = re.compile(r"fake:([a-z-]+)(?:=(\d{1,9}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What a run will do: how much there is to read, then what each step gives; the last step ends with Finished."""
+
+    prefill_tokens: int
+    steps: list[list[EngineEvent]]
+    orders: dict[str, int]
+    """The `fake:` words of the prompt, with their numbers."""
+
+
+def expected_output(kind: str, given: JsonObject) -> JsonObject:
+    """Return the only right `output` of a job with this input."""
+    finished = _last(write_script(kind, given))
+    return finished.output
+
+
+def expected_artifacts(kind: str, given: JsonObject) -> dict[str, bytes]:
+    """Return the only right bytes of the files that the engine itself makes for this input, by name."""
+    events = (event for step in write_script(kind, given).steps for event in step)
+    return {event.name: event.content for event in events if isinstance(event, Produced)}
+
+
+def write_script(kind: str, given: JsonObject) -> Script:
+    """Plan a run."""
+    if kind == Kind.TEXT:
+        return _text_script(TextInput.model_validate(given))
+    if kind == Kind.IMAGE:
+        return _image_script(ImageInput.model_validate(given))
+    return _embedding_script(EmbeddingInput.model_validate(given))
+
+
+def _last(script: Script) -> Finished:
+    finished = script.steps[-1][-1]
+    if not isinstance(finished, Finished):
+        raise TypeError("a script must end with Finished")
+    return finished
+
+
+def _orders(text: str) -> dict[str, int]:
+    return {name: int(number or 0) for name, number in WORD.findall(text)}
+
+
+def _text_script(given: TextInput) -> Script:
+    prompt = given.prompt if given.prompt is not None else "\n".join(turn.content for turn in given.messages or ())
+    orders = _orders(prompt)
+    said = prompt.split()
+    count = min(given.max_tokens, orders.get("tokens") or LONGEST_TEXT_TOKENS)
+    noise = _noise(f"{given.seed}/{prompt}", max(0, count - len(said)))
+    words = [*said[:count], *(VOCABULARY[byte % len(VOCABULARY)] for byte in noise)]
+    pieces = [word if index == 0 else f" {word}" for index, word in enumerate(words)]
+    finished = Finished(
+        {"text": "".join(pieces), "finish_reason": "length" if count == given.max_tokens else "stop"},
+        usage={"prompt_tokens": len(said), "completion_tokens": count},
+    )
+    steps: list[list[EngineEvent]] = [[Token(piece)] for piece in pieces]
+    steps[-1].append(finished)
+    return Script(len(said), steps, orders)
+
+
+def _image_script(given: ImageInput) -> Script:
+    seeds = [int.from_bytes(_noise(f"{given.seed}/{given.prompt}/{index}", 4)) for index in range(given.n)]
+    produced: list[EngineEvent] = [
+        Produced(f"image-{index}.png", "image/png", draw(given.width, given.height, f"{seed}/{given.prompt}"))
+        for index, seed in enumerate(seeds)
+    ]
+    steps: list[list[EngineEvent]] = [
+        [ProgressMade((index + 1) / given.steps, "denoise")] for index in range(given.steps)
+    ]
+    steps[-1] += [*produced, Finished({"seeds": seeds}, usage={"images": given.n})]
+    return Script(len(given.prompt.split()), steps, _orders(given.prompt))
+
+
+def _embedding_script(given: EmbeddingInput) -> Script:
+    tokens = sum(len(text.split()) for text in given.texts)
+    output = {"embeddings": [_vector(text) for text in given.texts], "dimensions": DIMENSIONS}
+    return Script(tokens, [[Finished(output, usage={"prompt_tokens": tokens})]], _orders(given.texts[0]))
+
+
+def _noise(key: str, length: int) -> bytes:
+    return hashlib.shake_128(key.encode()).digest(length)
+
+
+def _vector(text: str) -> list[float]:
+    numbers = [number - 127.5 for number in _noise(text, DIMENSIONS)]
+    norm = math.sqrt(sum(number * number for number in numbers))
+    return [round(number / norm, 6) for number in numbers]
+
+
+def draw(width: int, height: int, key: str) -> bytes:
+    """Return a small PNG of coloured tiles."""
+    columns, rows = math.ceil(width / TILE_PIXELS), math.ceil(height / TILE_PIXELS)
+    colours = _noise(key, columns * rows * 3)
+    lines = []
+    for row in range(rows):
+        tiles = colours[row * columns * 3 : (row + 1) * columns * 3]
+        line = b"".join(tiles[start : start + 3] * TILE_PIXELS for start in range(0, len(tiles), 3))
+        lines.append((b"\0" + line[: width * 3]) * TILE_PIXELS)
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = zlib.compress(b"".join(lines)[: height * (1 + width * 3)], 6)
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", body) + _chunk(b"IEND", b"")
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))

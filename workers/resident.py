@@ -1,0 +1,130 @@
+"""A worker with an engine: loads it, consumes hints while it lives, leaves nothing behind when it stops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from schemas.catalog import Catalog, Model
+from schemas.errors import StartError
+from storage.control import Control
+from storage.database import Database
+from storage.event_log.streams import RedisEventLog
+from storage.hints import AsyncHints
+from storage.objects.port import ObjectStore
+from storage.redis import async_client
+from storage.settings import StorageSettings
+from tasks.attempt import Reason, Workplace
+from tasks.celery_app import create_app
+from tasks.dispatch import HINT_TASK
+from tasks.event_writer import EventWriter
+from tasks.execution import Execution
+from tasks.gate import Gate
+from tasks.jobs import RunJobs
+from tasks.logs import get_logger
+from tasks.performance import Stage
+from tasks.routing import Placement, placements_of
+from tasks.settings import TaskSettings
+from workers.consumer import HintWorker
+from workers.control_line import ControlLine
+from workers.engines import create_engine
+from workers.host import Host
+from workers.lease import Lease
+from workers.shutdown import Shutdown
+
+FLUSH_SECONDS = 2.0
+SPARE_THREADS = 4
+"""Threads beside the slots: some wait at the gate, some store results while the engine is already free again."""
+
+log = get_logger(__name__)
+
+
+def find_placement(catalog: Catalog, alias: str, device: str) -> tuple[Model, Placement]:
+    """Return what the command line names, or refuse with a sentence that lists what there is."""
+    model = catalog.models.get(alias)
+    if model is None:
+        raise StartError(f"The catalog has no model '{alias}'. Known models: {', '.join(sorted(catalog.models))}.")
+    for place in placements_of(model):
+        if place.device == device:
+            return model, place
+    raise StartError(
+        f"The catalog does not place '{alias}' on '{device}', only on {', '.join(model.devices)}. "
+        f"Add the device to 'devices' in [models.{alias}] or start the worker on one of those."
+    )
+
+
+class Resident:
+    """One process for one placement."""
+
+    def __init__(
+        self,
+        model: Model,
+        place: Placement,
+        *,
+        storage: StorageSettings,
+        settings: TaskSettings,
+        database: Database,
+        objects: ObjectStore,
+        ready_file: str | None,
+    ) -> None:
+        self._model = model
+        self._ready_file = ready_file
+        self._redis = async_client(storage.redis_url)
+        self._host = Host(create_engine(model))
+        self._gate = Gate()
+        self._writer = EventWriter(RedisEventLog(self._redis))
+        stage = Stage(self._host.loop, self._host.engine, self._writer)
+        slots = model.max_in_flight
+        self._execution = Execution(
+            Workplace(database, objects, stage, place.device),
+            self._gate,
+            AsyncHints(self._redis, HINT_TASK),
+            queue=place.queue,
+            siblings=[other.queue for other in placements_of(model) if other != place],
+            slots=slots,
+        )
+        self._lease = Lease(database, self._host, self._execution, place, slots=slots, seconds=settings.lease_seconds)
+        self._shutdown = Shutdown(settings.drain_seconds, drain=self._drain, hurry=self._hurry)
+        app = create_app(storage, settings, [place.queue])
+        app.register_task(RunJobs(self._execution))
+        threads = slots + max(SPARE_THREADS, slots // 4)
+        self._hints = HintWorker(app, name=f"{model.alias}@{place.device}", queues=[place.queue], threads=threads)
+        control = ControlLine(self._host.loop, Control(self._redis), self._execution)
+        self._execution.on_engine_dead = self._lease.look_now
+        self._lease.on_new_id = control.listen
+        self._lease.on_drain_request = self._shutdown.request
+
+    def run(self) -> None:
+        """Load, consume until told to stop, leave."""
+        self._shutdown.install()
+        self._host.start()
+        self._lease.begin()
+        loading = self._host.load(self._model.warm_up)
+        if self._shutdown.wait_unless_requested(loading):
+            loading.result()
+            self._consume()
+        self._leave()
+
+    def _consume(self) -> None:
+        self._gate.open(self._host.engine.capacity())
+        self._lease.look_now()
+        if self._ready_file:
+            Path(self._ready_file).touch()
+        log.info("The worker is ready.", model=self._model.alias)
+        if not self._shutdown.requested.is_set():
+            self._hints.start()
+        self._shutdown.requested.wait()
+
+    def _drain(self) -> None:
+        self._lease.is_draining = True
+        self._lease.look_now()
+        self._gate.close()
+        self._hints.stop_soon()
+
+    def _hurry(self) -> None:
+        self._execution.stop_all(Reason.HANDED_BACK)
+
+    def _leave(self) -> None:
+        self._lease.leave()
+        self._host.submit(self._writer.flush(FLUSH_SECONDS)).result()
+        self._host.close()
+        log.info("The worker has stopped.")

@@ -1,0 +1,14 @@
+"""What a worker needs to know of the process it runs in."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from schemas.settings import Settings
+
+
+class WorkerSettings(Settings):
+    """Who started us and how they learn that we are ready."""
+
+    parent_fd: int | None = Field(None, description="A pipe whose other end the supervisor holds.")
+    ready_file: str | None = Field(None, description="A file that appears when the worker is ready.")
