@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import bindparam
@@ -14,12 +13,14 @@ from schemas.jobs import Status
 from storage.clock import NOW, db_now
 from storage.jobs import STILL_RUNNING
 from storage.rows import ClaimedJob
+from storage.statements import Statement
 from storage.tables import jobs
 
-CLAIMED = (
-    "id, attempt, kind, model, queue, caller_id, lost, errors, max_attempts, timeout_seconds, "
-    "retention_seconds, rank, queued_at, started_at, request_id"
-)
+CLAIMED = """
+    RETURNING id, attempt, kind, model, queue, caller_id, lost, errors, max_attempts, timeout_seconds,
+      retention_seconds, rank, queued_at, started_at, request_id,
+      (SELECT input FROM job_inputs WHERE job_id = jobs.id),
+      (SELECT object_key FROM job_inputs WHERE job_id = jobs.id)"""
 PICK = """
     SELECT id FROM jobs
     WHERE queue = :queue AND status = 'queued' AND run_at IS NULL AND {lane} AND expires_at > {now}
@@ -27,13 +28,9 @@ PICK = """
     ORDER BY rank LIMIT :limit"""
 TAKE = """
     UPDATE jobs SET status = 'running', owner = :owner, attempt = attempt + 1, started_at = {now}
-    WHERE {chosen} RETURNING """
+    WHERE {chosen}"""
 MORE = """
     SELECT 1 FROM jobs WHERE queue = :queue AND status = 'queued' AND run_at IS NULL AND {lane} LIMIT 1"""
-WITH_INPUTS = """
-    WITH taken AS ({take})
-    SELECT taken.*, job_inputs.input, job_inputs.object_key
-    FROM taken JOIN job_inputs ON job_inputs.job_id = taken.id"""
 CLEAN = "lost = 0"
 SUSPECT = "lost > 0 AND lost <= :most_lost"
 
@@ -81,28 +78,16 @@ def has_more(connection: sa.Connection, queue: str, most_lost: int = 0) -> bool:
 def _take(connection: sa.Connection, wish: Claim) -> list[ClaimedJob]:
     take = _statements(connection.dialect.name, suspects=wish.most_lost > 0)[0]
     parameters = {"queue": wish.queue, "owner": wish.owner, "limit": wish.limit, "most_lost": wish.most_lost}
-    rows: list[Sequence[Any]] = list(connection.execute(take, parameters))
-    if rows and connection.dialect.name == "sqlite":  # which cannot join what an UPDATE returns
-        found = connection.execute(INPUTS, {"ids": [row[0] for row in rows]})
-        inputs = {row.job_id: (row.input, row.object_key) for row in found}
-        rows = [(*row, *inputs[row[0]]) for row in rows]
-    return sorted((ClaimedJob(*row) for row in rows), key=lambda job: job.rank)
-
-
-INPUTS = sa.text("SELECT job_id, input, object_key FROM job_inputs WHERE job_id IN :ids").bindparams(
-    bindparam("ids", expanding=True)
-)
+    taken = [ClaimedJob(*row) for row in connection.execute(take, parameters)]
+    return sorted(taken, key=lambda job: job.rank)
 
 
 @cache
 def _statements(dialect: str, *, suspects: bool) -> tuple[sa.TextClause, sa.TextClause]:
     now, lane = NOW[dialect], SUSPECT if suspects else CLEAN
     pick = PICK.format(lane=lane, now=now)
-    more = sa.text(MORE.format(lane=lane))
-    if dialect == "sqlite":
-        return sa.text(TAKE.format(now=now, chosen=f"id IN ({pick})") + CLAIMED), more
-    take = TAKE.format(now=now, chosen=f"id = ANY(ARRAY({pick} FOR UPDATE SKIP LOCKED))") + CLAIMED
-    return sa.text(WITH_INPUTS.format(take=take)), more
+    chosen = f"id IN ({pick})" if dialect == "sqlite" else f"id = ANY(ARRAY({pick} FOR UPDATE SKIP LOCKED))"
+    return sa.text(TAKE.format(now=now, chosen=chosen) + CLAIMED), sa.text(MORE.format(lane=lane))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,41 +104,60 @@ class Ending:
     metrics: str | None = None
 
 
-HELD = (jobs.c.id == bindparam("job_id"), jobs.c.attempt == bindparam("held_attempt"), STILL_RUNNING)
-FINISH = (
-    sa.update(jobs)
-    .where(*HELD)
-    .values(
-        status=bindparam("new_status"),
-        finished_at=db_now(),
-        retained_until=db_now() + jobs.c.retention_seconds,
-        output=bindparam("new_output"),
-        artifacts=bindparam("new_artifacts"),
-        error=bindparam("new_error"),
-        usage=bindparam("new_usage"),
-        metrics=bindparam("new_metrics"),
-    )
+ENDING = tuple(field.name for field in fields(Ending))
+STORED = ("id", *ENDING[1:])
+OUTCOME = ENDING[2:]
+FINISH = Statement(
+    lambda _dialect: (
+        sa.update(jobs)
+        .where(jobs.c.id == bindparam("job_id"), jobs.c.attempt == bindparam("held_attempt"), STILL_RUNNING)
+        .values(
+            finished_at=db_now(),
+            retained_until=db_now() + jobs.c.retention_seconds,
+            **{name: bindparam(f"new_{name}") for name in OUTCOME},
+        )
+    ),
+    (),
 )
+FINISH_GROUP = """
+    UPDATE jobs SET finished_at = {now}, retained_until = {now} + retention_seconds,
+      status = new.status, output = new.output, artifacts = new.artifacts, error = new.error, usage = new.usage,
+      metrics = new.metrics
+    FROM unnest(
+      %(job_id)s::text[], %(attempt)s::int[], %(status)s::text[], %(output)s::text[], %(artifacts)s::text[],
+      %(error)s::text[], %(usage)s::text[], %(metrics)s::text[]
+    ) WITH ORDINALITY AS new (job_id, attempt, status, output, artifacts, error, usage, metrics, place)
+    WHERE jobs.id = new.job_id AND jobs.attempt = new.attempt AND (jobs.status = 'running') IS TRUE
+    RETURNING new.place"""
 
 
 def finish(connection: sa.Connection, endings: Sequence[Ending]) -> list[bool]:
-    """End jobs; False means that this attempt was replaced and its result must be dropped."""
+    """End jobs; False means that this attempt was replaced and its result must be dropped.
+
+    An ending that was written before is true again: the commit whose answer was lost is simply repeated.
+    """
+    if len(endings) > 1 and connection.dialect.name == "postgresql":
+        columns = {name: [getattr(ending, name) for ending in endings] for name in ENDING}
+        statement = FINISH_GROUP.format(now=NOW["postgresql"])
+        places = set(connection.exec_driver_sql(statement, columns).scalars())
+        ended = [place in places for place in range(1, len(endings) + 1)]
+    else:
+        ended = [_finish(connection, ending) for ending in endings]
+    return ended if all(ended) else _with_repeated(connection, endings, ended)
+
+
+def _finish(connection: sa.Connection, ending: Ending) -> bool:
+    outcome = {f"new_{name}": getattr(ending, name) for name in OUTCOME}
+    return FINISH.run(connection, {"job_id": ending.job_id, "held_attempt": ending.attempt, **outcome}).rowcount == 1
+
+
+def _with_repeated(connection: sa.Connection, endings: Sequence[Ending], ended: Sequence[bool]) -> list[bool]:
+    missed = [ending.job_id for ending, is_ended in zip(endings, ended, strict=True) if not is_ended]
+    query = sa.select(*(jobs.c[name] for name in STORED)).where(jobs.c.id.in_(missed))
+    stored = {tuple(row) for row in connection.execute(query)}
     return [
-        connection.execute(
-            FINISH,
-            {
-                "job_id": ending.job_id,
-                "held_attempt": ending.attempt,
-                "new_status": ending.status.value,
-                "new_output": ending.output,
-                "new_artifacts": ending.artifacts,
-                "new_error": ending.error,
-                "new_usage": ending.usage,
-                "new_metrics": ending.metrics,
-            },
-        ).rowcount
-        == 1
-        for ending in endings
+        is_ended or tuple(getattr(ending, name) for name in ENDING) in stored
+        for ending, is_ended in zip(endings, ended, strict=True)
     ]
 
 

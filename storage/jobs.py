@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,6 +12,7 @@ from schemas.jobs import Status
 from storage.clock import db_now
 from storage.dialects import insert_new, insert_or_meet
 from storage.rows import Ended, JobRow
+from storage.statements import Statement
 from storage.tables import IS_CLAIMABLE, idempotency_keys, job_inputs, jobs
 
 # Statuses are literals: a plan that serves every parameter cannot use an index that is for one status.
@@ -66,6 +67,9 @@ class Admitted:
 
 
 BORN = {"status": Status.QUEUED.value, "attempt": 0, "lost": 0, "errors": 0, "cancel_requested": 0}
+SAID = tuple(field.name for field in fields(NewJob))
+INSERT_JOB = Statement(lambda dialect: insert_new(jobs, dialect), (*SAID, *BORN, "queued_at"))
+INSERT_INPUT = Statement(lambda dialect: insert_new(job_inputs, dialect), ("job_id", "input", "object_key"))
 
 
 def submit(connection: sa.Connection, submissions: Sequence[Submission]) -> list[Admitted]:
@@ -73,15 +77,15 @@ def submit(connection: sa.Connection, submissions: Sequence[Submission]) -> list
     answers = [_admit(connection, submission) for submission in submissions]
     fresh = [one for one, answer in zip(submissions, answers, strict=True) if answer.is_new]
     if fresh:
-        dialect = connection.dialect.name
-        connection.execute(insert_new(jobs, dialect), [_row_of(one.job) for one in fresh])
+        INSERT_JOB.run_all(connection, [_row_of(one.job) for one in fresh])
         inputs = [{"job_id": one.job.id, "input": one.input, "object_key": one.object_key} for one in fresh]
-        connection.execute(insert_new(job_inputs, dialect), inputs)
+        INSERT_INPUT.run_all(connection, inputs)
     return answers
 
 
 def _row_of(job: NewJob) -> dict[str, Any]:
-    return {**asdict(job), **BORN, "queued_at": job.run_at or job.created_at}
+    said = {name: getattr(job, name) for name in SAID}
+    return {**said, **BORN, "queued_at": job.run_at or job.created_at}
 
 
 def _admit(connection: sa.Connection, submission: Submission) -> Admitted:
