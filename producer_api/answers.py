@@ -60,7 +60,7 @@ def invalid(error: ValidationError) -> StokerError:
     if param is None:
         return MalformedError("The request body must be one JSON object.")
     others = f" ({len(found) - 1} more after it)" if len(found) > 1 else ""
-    return InvalidError(_sentence(first, param) + others, param=param)
+    return InvalidError(sentence(first, param) + others, param=param)
 
 
 def field_name(error: ValidationError, details: ErrorDetails) -> str | None:
@@ -73,15 +73,16 @@ def field_name(error: ValidationError, details: ErrorDetails) -> str | None:
     return ".".join(parts) or None
 
 
-def _sentence(details: ErrorDetails, param: str) -> str:
+def sentence(details: ErrorDetails, param: str, noun: str = "field") -> str:
+    """Say what is wrong with a field and what to do."""
     if details["type"] == "extra_forbidden":
-        return f"There is no field '{param}' here; take it out."
+        return f"There is no {noun} '{param}' here; take it out."
     if details["type"] in ("missing", "union_tag_not_found"):
-        return f"The field '{param}' is missing; add it."
+        return f"The {noun} '{param}' is missing; add it."
     if details["type"] == "union_tag_invalid":
         return f"The field 'kind' must be one of {', '.join(Kind)}."
     message = details["msg"].removeprefix("Value error, ")
-    return f"The field '{param}' is not valid: {message[0].lower()}{message[1:]}."
+    return f"The {noun} '{param}' is not valid: {message[0].lower()}{message[1:]}."
 
 
 def moment(seconds: float | None) -> str | None:

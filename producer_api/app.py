@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from producer_api.body import BodyLimit
 from producer_api.edge import Edge
 from producer_api.errors import handle_errors
-from producer_api.routes import health, jobs
+from producer_api.routes import events, health, jobs, keys, metrics, models, queues, results, workers
 from producer_api.services import Services
 from producer_api.settings import Environment
 from producer_api.state import Api, build_api
@@ -32,7 +32,8 @@ def create_app(services: Services) -> FastAPI:
         docs_url="/docs" if settings.environment is Environment.DEVELOPMENT else None,
     )
     app.state.api = api
-    for routes in (jobs, health):
+    app.include_router(jobs.hot)
+    for routes in (jobs, events, results, models, queues, workers, keys, health, metrics):
         app.include_router(routes.router)
     handle_errors(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, drain_bytes=settings.max_drain_bytes)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from enum import StrEnum
+from typing import Any
 
 from starlette.requests import Request
 
 from schemas.errors import ForbiddenError, NotFoundError, UnauthenticatedError
 from storage import callers
-from storage.callers import KeyRow, hash_key
+from storage.callers import KeyRow, NewKey, hash_key
 from storage.database import Database
 
 KNOWN_SECONDS = 3.0
@@ -17,6 +19,7 @@ KNOWN_SECONDS = 3.0
 UNKNOWN_SECONDS = 1.0
 REMEMBERED_KEYS = 10_000
 KEY_CHARACTERS = 200
+DAY_SECONDS = 86_400
 
 
 class Scope(StrEnum):
@@ -72,3 +75,11 @@ class Keys:
             self._remembered.clear()
         self._remembered[name] = (now + (KNOWN_SECONDS if key else UNKNOWN_SECONDS), key)
         return key
+
+
+def make_key(
+    connection: Any, caller: str, name: str, scopes: Iterable[str], expires_at: float | None = None
+) -> NewKey:
+    """Make a key for a caller, who is made with it when the name is new."""
+    caller_id = callers.ensure_caller(connection, caller)
+    return callers.create_key(connection, caller_id, name, frozenset(scopes), expires_at)

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from producer_api.answers import error_answer
+from producer_api.answers import error_answer, invalid
 from producer_api.edge import request_id_of
 from schemas.errors import TooLargeError
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+async def read_as(model: type[Body], request: Request) -> Body:
+    """Read a JSON body; what is wrong with it is answered with the field's name."""
+    try:
+        return model.model_validate_json(await request.body(), strict=True)
+    except ValidationError as error:
+        raise invalid(error) from None
 
 
 class BodyLimit:

@@ -6,19 +6,18 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from producer_api.answers import moment
-from producer_api.authentication import Scope
+from producer_api.authentication import DAY_SECONDS, Scope, make_key
 from schemas.errors import StartError
 from storage import callers
-from storage.callers import KeyRow, NewKey
+from storage.callers import KeyRow
 from storage.database import Database
 
 LOCAL = "local"
 ALL_SCOPES = ",".join(Scope)
-DAY_SECONDS = 86_400
 
 if TYPE_CHECKING:
     Actions = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 - argparse has no public name for it
@@ -87,19 +86,10 @@ def _scopes(text: str) -> frozenset[str]:
 def _create(database: Database, arguments: argparse.Namespace) -> str:
     days = arguments.expires_in_days
     expires_at = None if days is None else time.time() + days * DAY_SECONDS
-    key = make_key(database, arguments.caller, arguments.name, arguments.scopes, expires_at)
-    return json.dumps({"id": key.id, "key": key.secret}) if arguments.json else key.secret
-
-
-def make_key(
-    database: Database, caller: str, name: str, scopes: Iterable[str], expires_at: float | None = None
-) -> NewKey:
-    """Make a key for a caller, who is made with it when the name is new."""
-    return database.transact(
-        lambda connection: callers.create_key(
-            connection, callers.ensure_caller(connection, caller), name, frozenset(scopes), expires_at
-        )
+    key = database.transact(
+        lambda connection: make_key(connection, arguments.caller, arguments.name, arguments.scopes, expires_at)
     )
+    return json.dumps({"id": key.id, "key": key.secret}) if arguments.json else key.secret
 
 
 def _check(database: Database, _: argparse.Namespace) -> str:

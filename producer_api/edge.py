@@ -6,18 +6,18 @@ import re
 import secrets
 from time import perf_counter
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
+from producer_api.access import log_request
 from producer_api.answers import error_answer
+from producer_api.measures import Measures
 from schemas.errors import InternalError, MalformedError
 from tasks.logs import get_logger
 
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 QUIET = ("/health/", "/metrics")
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 log = get_logger(__name__)
 
@@ -31,23 +31,6 @@ def request_id_of(scope: Scope) -> str:
     """Return the id under which a request is logged."""
     request_id: str = scope["request_id"]
     return request_id
-
-
-class Measures:
-    """What the process counts about its requests."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "stoker_http_requests", "Answered requests.", ("method", "route", "status"), registry=self.registry
-        )
-        self.overhead = Histogram(
-            "stoker_http_overhead_seconds",
-            "Time that the API itself took, without waiting for jobs.",
-            ("method", "route"),
-            buckets=SECONDS,
-            registry=self.registry,
-        )
 
 
 class Edge:
@@ -109,17 +92,18 @@ class Visit:
         """Count the request and log it; health checks only when something is wrong."""
         scope, overhead = self._scope, self._overhead_seconds
         route = getattr(scope.get("route"), "path", "none")
-        measures.requests.labels(scope["method"], route, self.status).inc()
-        measures.overhead.labels(scope["method"], route).observe(overhead)
+        measures.count(scope["method"], route, self.status, overhead)
         if scope["path"].startswith(QUIET) and self.status is not None and self.status < InternalError.status:
             return
-        log.info(
-            "request",
-            method=scope["method"],
-            path=scope["path"],
-            status=self.status,
-            overhead_ms=round(overhead * 1000, 2),
-            waited_ms=round(scope.get("waited_seconds", 0.0) * 1000),
-            caller=scope.get("caller_id"),
-            job=scope.get("job_id"),
+        log_request(
+            {
+                "method": scope["method"],
+                "path": scope["path"],
+                "status": self.status,
+                "overhead_ms": round(overhead * 1000, 2),
+                "waited_ms": round(scope.get("waited_seconds", 0.0) * 1000),
+                "request_id": self.request_id,
+                "caller": scope.get("caller_id"),
+                "job": scope.get("job_id"),
+            }
         )

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from producer_api.answers import error_answer, invalid
+from producer_api.answers import error_answer, invalid, sentence
 from producer_api.edge import request_id_of
 from schemas.errors import (
     CallerError,
@@ -54,10 +54,8 @@ def _invalid_parameter(request: Request, error: Exception) -> Response:
     """Answer for a parameter that the framework parsed."""
     first = cast("RequestValidationError", error).errors()[0]
     param = ".".join(str(part) for part in first["loc"][1:])
-    return error_answer(
-        InvalidError(f"The parameter '{param}' is not valid: {first['msg']}.", param=param),
-        request_id_of(request.scope),
-    )
+    ours = InvalidError(sentence(first, param, "parameter"), param=param)
+    return error_answer(ours, request_id_of(request.scope))
 
 
 def _framework(request: Request, error: Exception) -> Response:

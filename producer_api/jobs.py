@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from time import perf_counter
 
 from starlette.requests import Request
@@ -10,11 +12,18 @@ from starlette.responses import Response
 from producer_api.admission import Accepted, check_idempotency_key
 from producer_api.answers import json_answer
 from producer_api.edge import note_wait, request_id_of
-from producer_api.state import api_of, base_of
+from producer_api.state import Api, api_of, base_of
 from producer_api.views import Stored
-from schemas.errors import FaultError, GoneError, NotFoundError
+from schemas.errors import ConflictError, FaultError, GoneError, NotFoundError
 from schemas.jobs import TERMINAL
+from storage import jobs, retention
+from storage.objects.port import job_prefix
+from storage.rows import JobRow
 from tasks.dispatch import Origin
+from tasks.logs import get_logger
+from tasks.orders import cancel_order
+
+log = get_logger(__name__)
 
 
 def origin_of(request: Request, caller_id: str) -> Origin:
@@ -66,6 +75,45 @@ async def answer_accepted(
         raise GoneError("The job that this Idempotency-Key made was deleted; send a new key to run it again.")
     status = 200 if stored.row.status in TERMINAL else 202
     return json_answer(await api.views.render(stored, base), status, headers)
+
+
+def must_have_ended(row: JobRow, wish: str) -> None:
+    """Refuse what can only be done with a job that has ended."""
+    if row.status not in TERMINAL:
+        raise ConflictError(f"The job is {row.status}; cancel it or wait for its end, then {wish}.")
+
+
+async def input_of(api: Api, row: JobRow) -> str:
+    """Return the JSON of a job's input, wherever it lies."""
+    found = await api.services.database.aread(lambda connection: jobs.find_input(connection, row.id))
+    if found is None:
+        raise GoneError("The job's input was kept until its retention passed and is erased now; submit it anew.")
+    text, key = found
+    if text is not None:
+        return text
+    return (await asyncio.to_thread(api.services.objects.get, key or "")).decode()
+
+
+async def cancel(api: Api, job_id: str) -> None:
+    """Cancel a job in SQL, then tell who should know at once; the worker's beat brings what is lost here."""
+    services = api.services
+    canceled = await services.database.atransact(lambda connection: jobs.cancel(connection, job_id))
+    with suppress(FaultError):
+        if canceled.ended is not None:
+            await services.bell.ring([job_id])
+        if canceled.owner is not None:
+            await services.control.send(canceled.owner, cancel_order(job_id, canceled.attempt))
+
+
+async def erase(api: Api, job_id: str) -> None:
+    """Erase an ended job: first what the row says, then what it pointed to; the sweep finds what is left."""
+    services = api.services
+    await services.database.atransact(lambda connection: retention.erase(connection, [job_id], hide=True))
+    try:
+        await asyncio.to_thread(services.objects.delete_prefix, job_prefix(job_id))
+        await services.events.erase([job_id])
+    except FaultError as fault:
+        log.warning("A deleted job left something behind; the sweep takes it.", job_id=job_id, fault=repr(fault))
 
 
 def applied(wait_seconds: float | None) -> dict[str, str]:

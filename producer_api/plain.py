@@ -32,7 +32,7 @@ def wanted_wait(request: Request, limit: float) -> float | None:
     preferred = WAIT.search(request.headers.get("prefer", ""))
     if preferred:
         return min(float(preferred[1]), limit)
-    asked = request.query_params.get("wait")
+    asked = request.query_params.get("wait") if request.scope["query_string"] else None
     if asked is None:
         return None
     if not (asked.isascii() and asked.replace(".", "", 1).isdecimal()):

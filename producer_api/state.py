@@ -10,8 +10,9 @@ from starlette.requests import Request
 
 from producer_api.admission import Admission
 from producer_api.authentication import Keys, Scope
-from producer_api.edge import Measures
 from producer_api.health import Health, examine
+from producer_api.measures import Measures
+from producer_api.queues import Queues
 from producer_api.services import Services
 from producer_api.views import Views
 from producer_api.waiting import Watch
@@ -33,6 +34,7 @@ class Api:
     views: Views
     watch: Watch
     measures: Measures
+    queues: Queues
     health: Fresh[Health]
 
 
@@ -47,6 +49,7 @@ def build_api(services: Services) -> Api:
         views=Views(services, dispatcher),
         watch=Watch(services.database, services.bell),
         measures=Measures(),
+        queues=Queues(services, dispatcher),
         health=Fresh(lambda: examine(services), HEALTH_SECONDS),
     )
 
@@ -60,7 +63,7 @@ def api_of(request: Request) -> Api:
 def base_of(request: Request) -> str:
     """Return what the links in an answer begin with."""
     given = api_of(request).services.settings.public_url
-    return given.rstrip("/") if given else f"{request.url.scheme}://{request.url.netloc}"
+    return given.rstrip("/") if given else f"{request.scope['scheme']}://{request.headers.get('host', '')}"
 
 
 async def _submitter(request: Request) -> KeyRow:

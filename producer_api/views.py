@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Sequence
@@ -76,6 +77,18 @@ class Views:
         load = (await self._dispatcher.loads()).get(row.queue, QueueLoad())
         return plain(row, base) | {"input": from_json(given), "queue": queue_place(row, load, None)}
 
+    async def render_page(self, rows: Sequence[JobRow], limit: int, base: str) -> JsonObject:
+        """Return a list's page: what rows alone tell, no inputs; the one row too many says that there are more."""
+        loads, data = await self._dispatcher.loads(), []
+        links = await asyncio.to_thread(lambda: [self.artifacts(row) for row in rows[:limit]])  # signing takes a while
+        for row, artifacts in zip(rows, links, strict=False):
+            view = plain(row, base) | {"artifacts": artifacts}
+            if row.status == Status.QUEUED:
+                view["queue"] = queue_place(row, loads.get(row.queue, QueueLoad()), None)
+            data.append(view)
+        more = len(rows) > limit
+        return {"object": "list", "data": data, "has_more": more, "next_cursor": data[-1]["id"] if more else None}
+
     def artifacts(self, row: JobRow) -> list[JsonObject]:
         """Return what a job produced, with fresh links."""
         if not row.artifacts:
@@ -106,7 +119,7 @@ class Views:
         if made is None and shown is None:
             return None
         said = made.data if made else {}
-        preview_url = shown.data.get("url") if shown else None
+        preview_url = "data:{content_type};base64,{base64}".format_map(shown.data) if shown else None
         return {"fraction": said.get("fraction"), "stage": said.get("stage"), "preview_url": preview_url}
 
 
@@ -216,10 +229,3 @@ def entity_tag(view: JsonObject, presign_seconds: int) -> str:
     if view["artifacts"]:
         lasting["links"] = time.time() // (presign_seconds / LINK_AGES)
     return f'"{hashlib.sha256(repr(lasting).encode()).hexdigest()[:32]}"'
-
-
-def page_of(rows: Sequence[JsonObject], limit: int) -> JsonObject:
-    """Return a list's page; the one row too many says that there are more."""
-    data = list(rows[:limit])
-    more = len(rows) > limit
-    return {"object": "list", "data": data, "has_more": more, "next_cursor": data[-1]["id"] if more else None}

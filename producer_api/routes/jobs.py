@@ -1,23 +1,38 @@
-"""Jobs: submit one, look at it, wait for its end."""
+"""Jobs: submit one, look at it, list them, cancel, retry, delete."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
 from producer_api.answers import json_answer
 from producer_api.authentication import Scope
-from producer_api.jobs import answer_accepted, applied, find_job, origin_of, wait_for_end
+from producer_api.jobs import (
+    answer_accepted,
+    applied,
+    cancel,
+    erase,
+    find_job,
+    input_of,
+    must_have_ended,
+    origin_of,
+    wait_for_end,
+)
+from producer_api.listing import JobQuery
 from producer_api.plain import PlainRoute, wanted_wait
-from producer_api.state import api_of, base_of
+from producer_api.state import ApiHere, Reader, Submitter, api_of, base_of
 from producer_api.views import entity_tag
 from schemas.jobs import TERMINAL
+from storage import jobs
 
-router = APIRouter(tags=["jobs"], route_class=PlainRoute)
+hot = APIRouter(tags=["jobs"], route_class=PlainRoute)
+router = APIRouter(tags=["jobs"])
 
 
-@router.post("/v1/jobs", status_code=202)
+@hot.post("/v1/jobs", status_code=202)
 async def submit_job(request: Request) -> Response:
     """Submit a job. With `Prefer: wait=N` the answer waits for its end: 200 when it ended in time, else 202."""
     api = api_of(request)
@@ -27,7 +42,7 @@ async def submit_job(request: Request) -> Response:
     return await answer_accepted(request, accepted, key.caller_id, wait_seconds)
 
 
-@router.get("/v1/jobs/{job_id}")
+@hot.get("/v1/jobs/{job_id}")
 async def get_job(request: Request, job_id: str) -> Response:
     """Look at a job. With `Prefer: wait=N` or `?wait=N` the answer waits for its end."""
     api = api_of(request)
@@ -44,3 +59,40 @@ async def get_job(request: Request, job_id: str) -> Response:
     if tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     return json_answer(view, 200, headers)
+
+
+@router.get("/v1/jobs")
+async def list_jobs(request: Request, api: ApiHere, key: Reader, query: Annotated[JobQuery, Query()]) -> Response:
+    """List jobs, newest first. `metadata[key]=value` filters by metadata."""
+    wanted = query.as_filter(await api.keys.caller_of(key, query.caller))
+    rows = await api.services.database.aread(lambda connection: jobs.page(connection, wanted))
+    return json_answer(await api.views.render_page(rows, wanted.limit, base_of(request)))
+
+
+@router.post("/v1/jobs/{job_id}/cancel")
+async def cancel_job(request: Request, api: ApiHere, key: Submitter, job_id: str) -> Response:
+    """Cancel a job: at once while it waits, as soon as its worker hears of it while it runs. Idempotent."""
+    await find_job(request, job_id, key.caller_id)
+    await cancel(api, job_id)
+    stored = await find_job(request, job_id, key.caller_id)
+    return json_answer(await api.views.render(stored, base_of(request)))
+
+
+@router.post("/v1/jobs/{job_id}/retry", status_code=202)
+async def retry_job(request: Request, api: ApiHere, key: Submitter, job_id: str) -> Response:
+    """Make a new job from one that has ended, with the same input; `retry_of` names the old one."""
+    wait_seconds = wanted_wait(request, api.services.settings.wait_limit_seconds)
+    stored = await find_job(request, job_id, key.caller_id)
+    must_have_ended(stored.row, "retry it")
+    given = await input_of(api, stored.row)
+    accepted = await api.admission.retry(stored.row, given, origin_of(request, key.caller_id))
+    return await answer_accepted(request, accepted, key.caller_id, wait_seconds)
+
+
+@router.delete("/v1/jobs/{job_id}", status_code=204)
+async def delete_job(request: Request, api: ApiHere, key: Submitter, job_id: str) -> Response:
+    """Erase a job that has ended: its input, output, objects and events."""
+    stored = await find_job(request, job_id, key.caller_id)
+    must_have_ended(stored.row, "delete it")
+    await erase(api, job_id)
+    return Response(status_code=204)

@@ -1,0 +1,94 @@
+"""A job's events as a stream: from the log while there is one, its end from the row, which is the truth."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+from pydantic_core import from_json
+
+from producer_api.state import Api
+from producer_api.waiting import Watcher
+from schemas.errors import FaultError
+from schemas.events import Envelope, EventType
+from storage import jobs
+from storage.event_log.port import parse_position
+from storage.rows import JobRow
+
+HEARTBEAT_SECONDS = 15.0
+LAST_WORDS_SECONDS = 2.0
+"""The row ends a moment before the log does: so long its last entries are waited for."""
+RECONNECT_MS = 1000
+
+
+async def has_seen_all(api: Api, job_id: str, after: str | None) -> bool:
+    """Say whether a reader who comes back has already had the last event."""
+    if after is None:
+        return False
+    stored = await _read(api, job_id, None)
+    return bool(stored) and stored[-1].type is EventType.FINISHED and stored[-1].id == after
+
+
+async def stream(api: Api, row: JobRow, after: str | None) -> AsyncIterator[str]:
+    """Yield what a reader at `after` has yet to see, until the job has ended or this process stops."""
+    clock = asyncio.get_running_loop().time
+    yield f"retry: {RECONNECT_MS}\n\n"
+    async with api.watch.over(row.id) as watcher:
+        over_at: float | None = None
+        while not api.watch.closing:
+            news = await _read(api, row.id, after)
+            for envelope in news:
+                yield frame(envelope)
+                after = envelope.id
+                if envelope.type is EventType.FINISHED:
+                    return
+            if watcher.ended and over_at is None:
+                over_at = clock() + await _last_words(api, row.id)
+            if over_at is not None and clock() >= over_at:
+                if last := await _end(api, row.id, after):
+                    yield frame(last)
+                return
+            if not await _wait(api, row.id, watcher, over_at, has_news=bool(news)):
+                yield ": heartbeat\n\n"
+
+
+async def _wait(api: Api, job_id: str, watcher: Watcher, over_at: float | None, *, has_news: bool) -> bool:
+    """Wait for the next ring; one that brought nothing may mean that the row has changed without the log."""
+    if over_at is not None:
+        await watcher.ring.wait(max(0.0, over_at - asyncio.get_running_loop().time()))
+        return True
+    if not has_news:
+        api.watch.ask(job_id)
+    return await watcher.ring.wait(HEARTBEAT_SECONDS)
+
+
+async def _read(api: Api, job_id: str, after: str | None) -> list[Envelope]:
+    try:
+        return await api.services.events.read(job_id, after)
+    except FaultError:
+        return []  # the row still tells the end of the story
+
+
+async def _last_words(api: Api, job_id: str) -> float:
+    """Return how much longer a log may still get the last entries of a job that has ended."""
+    row = await api.services.database.aread(lambda connection: jobs.find(connection, job_id))
+    if row is None or row.finished_at is None or row.attempt == 0:
+        return 0.0
+    return max(0.0, row.finished_at + LAST_WORDS_SECONDS - time.time())
+
+
+async def _end(api: Api, job_id: str, after: str | None) -> Envelope | None:
+    """Return the last event as the row has it; nothing when the job was deleted meanwhile."""
+    row = await api.services.database.aread(lambda connection: jobs.find(connection, job_id))
+    if row is None:
+        return None
+    seen = parse_position(after)
+    seq = seen.seq + 1 if seen.attempt == row.attempt else 1
+    data = {"status": row.status, "error": from_json(row.error) if row.error else None}
+    return Envelope(row.attempt, seq, EventType.FINISHED, row.finished_at or time.time(), data)
+
+
+def frame(envelope: Envelope) -> str:
+    """Return an event as it goes over the wire."""
+    return f"id: {envelope.id}\nevent: {envelope.type}\ndata: {envelope.to_json()}\n\n"

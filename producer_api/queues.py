@@ -1,0 +1,152 @@
+"""Queues as people see and steer them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from producer_api.services import Services
+from producer_api.workers import worker_view
+from schemas.base import JsonObject
+from schemas.errors import FaultError, NotFoundError
+from storage import queues, workers
+from storage.queues import Depth, QueueRow
+from storage.rows import Ended
+from storage.workers import WorkerRow
+from tasks.dispatch import Dispatcher, QueueLoad, hint_width, percentiles
+from tasks.freshness import Fresh
+from tasks.routing import placements_of
+
+DEPTH_SECONDS = 1.0
+"""Counting a million rows takes a while: whoever asks again within this time gets the same figures."""
+BELLS_AT_ONCE = 500
+UNKNOWN_SLOTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What a drain did."""
+
+    moved_to: str | None
+    moved: int
+
+
+class Queues:
+    """Looks at queues, and does what admins ask."""
+
+    def __init__(self, services: Services, dispatcher: Dispatcher) -> None:
+        self._services = services
+        self._dispatcher = dispatcher
+        self._depths = Fresh(lambda: services.database.aread(queues.depths), DEPTH_SECONDS)
+
+    async def list(self) -> list[JsonObject]:
+        """Return every queue that was ever declared."""
+        rows, living = await self._services.database.aread(_read_all)
+        depths = await self._depths.get()
+        hints = await self._hints([row.name for row in rows])
+        return [
+            queue_view(row, depths.get(row.name, Depth()), hints.get(row.name), _of(row.name, living)) for row in rows
+        ]
+
+    async def find(self, name: str) -> JsonObject:
+        """Return one queue."""
+        for view in await self.list():
+            if view["name"] == name:
+                return view
+        raise NotFoundError(f"There is no queue '{name[:100]}'; GET /v1/queues lists those there are.")
+
+    async def pause(self, name: str, *, paused: bool) -> None:
+        """Stop or resume the claims of a queue; a resumed one is hinted at once."""
+        if not await self._services.database.atransact(
+            lambda connection: queues.pause(connection, name, paused=paused)
+        ):
+            raise NotFoundError(f"There is no queue '{name[:100]}'; GET /v1/queues lists those there are.")
+        if not paused:
+            self._hint(name)
+
+    async def purge(self, name: str) -> int:
+        """Cancel everything that waits in a queue; return how many jobs that were."""
+        await self.find(name)
+        ended = await self._services.database.atransact(lambda connection: queues.purge(connection, name))
+        with suppress(FaultError):
+            for some in _groups(ended):
+                await self._services.bell.ring([one.id for one in some])
+        return len(ended)
+
+    async def drain(self, name: str) -> Drained:
+        """Pause a queue and give what waits in it to the model's least loaded other placement that has workers."""
+        await self.pause(name, paused=True)
+        target = await self._sibling(name)
+        if target is None:
+            return Drained(None, 0)
+        moved = await self._services.database.atransact(lambda connection: queues.move(connection, name, target))
+        self._hint(target)
+        return Drained(target, moved)
+
+    async def _sibling(self, name: str) -> str | None:
+        loads = await self._dispatcher.loads()
+        model = self._services.catalog.models.get(name.split(".")[1])
+        others = [place.queue for place in placements_of(model) if place.queue != name] if model else []
+        known = {queue: loads.get(queue, QueueLoad()) for queue in others}
+        usable = {queue: load for queue, load in known.items() if load.slots and not load.paused}
+        return min(usable, key=lambda queue: usable[queue].waiting / usable[queue].slots, default=None)
+
+    def _hint(self, name: str) -> None:
+        model = self._services.catalog.models.get(name.split(".")[1])
+        self._services.hints.send(name, width=hint_width(model.max_in_flight if model else UNKNOWN_SLOTS))
+
+    async def _hints(self, names: Sequence[str]) -> dict[str, int]:
+        try:
+            return await self._services.hints.depths(names)
+        except FaultError:
+            return {}
+
+
+def _read_all(connection: Any) -> tuple[list[QueueRow], list[WorkerRow]]:
+    return queues.all_queues(connection), workers.living(connection)
+
+
+def _of(name: str, living: Sequence[WorkerRow]) -> list[WorkerRow]:
+    return [worker for worker in living if worker.queue == name]
+
+
+def _groups(ended: Sequence[Ended]) -> Iterator[Sequence[Ended]]:
+    for start in range(0, len(ended), BELLS_AT_ONCE):
+        yield ended[start : start + BELLS_AT_ONCE]
+
+
+def queue_view(row: QueueRow, depth: Depth, hints: int | None, living: Sequence[WorkerRow]) -> JsonObject:
+    """Return a queue as people see it; `hints` is null while Redis does not answer."""
+    return {
+        "name": row.name,
+        "object": "queue",
+        "kind": row.kind,
+        "model": row.model,
+        "device": row.device,
+        "paused": bool(row.paused),
+        "depth": {
+            "queued": depth.claimable + depth.suspects,
+            "scheduled": depth.scheduled,
+            "running": depth.running,
+            "hints": hints,
+        },
+        "wait_ms": _worst("wait_ms", living),
+        "run_ms": _worst("run_ms", living),
+        "workers": [worker_view(worker) for worker in living],
+    }
+
+
+def _worst(name: str, living: Sequence[WorkerRow]) -> dict[str, float]:
+    """Return each percentile of the slowest worker: the one that somebody is waiting for."""
+    worst: dict[str, float] = {}
+    for worker in living:
+        for percentile, milliseconds in percentiles(worker, name).items():
+            worst[percentile] = max(milliseconds, worst.get(percentile, 0.0))
+    return worst
+
+
+def drained_view(drained: Drained) -> JsonObject:
+    """Return what a drain did."""
+    return asdict(drained)

@@ -1,0 +1,19 @@
+"""Figures for Prometheus, which sends an admin's key as its bearer token."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import Response
+
+from producer_api.measures import render
+from producer_api.state import Admin, ApiHere
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/metrics")
+async def metrics(api: ApiHere, _: Admin) -> Response:
+    """Count requests, jobs, hints and workers, in Prometheus's text form."""
+    content = render(api.measures, await api.queues.list(), api.services.hints.dropped)
+    return Response(content, media_type=CONTENT_TYPE_LATEST)

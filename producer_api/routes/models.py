@@ -1,0 +1,68 @@
+"""Models: what the catalog has, and where it runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from producer_api.answers import json_answer
+from producer_api.state import ApiHere, Reader
+from schemas.base import JsonObject
+from schemas.catalog import Model
+from tasks.dispatch import QueueLoad
+from tasks.engine import EngineState
+from tasks.routing import find_model, placements_of
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+CREATED = int(time.time())
+"""When this process read the catalog: OpenAI's clients want a number here."""
+OWNER = "stoker"
+
+
+@router.get("")
+async def list_models(api: ApiHere, _: Reader) -> Response:
+    """List the models of the catalog."""
+    loads = await api.dispatcher.loads()
+    data = [model_view(model, loads) for model in api.services.catalog.models.values()]
+    return json_answer({"object": "list", "data": data})
+
+
+@router.get("/{alias}")
+async def get_model(api: ApiHere, _: Reader, alias: str) -> Response:
+    """Look at one model."""
+    model = find_model(api.services.catalog, alias)
+    return json_answer(model_view(model, await api.dispatcher.loads()))
+
+
+def model_view(model: Model, loads: Mapping[str, QueueLoad]) -> JsonObject:
+    """Return a model as callers see it: not where its weights come from."""
+    return {
+        "id": model.alias,
+        "object": "model",
+        "created": CREATED,
+        "owned_by": OWNER,
+        "kind": model.kind,
+        "engine": model.engine,
+        "description": model.description,
+        "languages": model.languages,
+        "placements": [
+            {"device": place.device, "queue": place.queue, "state": state_of(loads.get(place.queue, QueueLoad()))}
+            for place in placements_of(model)
+        ],
+        "adapters": [],
+        "context_length": model.context_length,
+        "max_in_flight": model.max_in_flight,
+        "timeout_seconds": model.timeout_seconds,
+    }
+
+
+def state_of(load: QueueLoad) -> str:
+    """Return a placement's state in one word: the best that one of its workers is in."""
+    if load.paused:
+        return "paused"
+    best_first = (EngineState.READY, EngineState.WARMING, EngineState.LOADING, EngineState.NEW)
+    return next((state for state in best_first if state in load.states), "no_worker")

@@ -1,0 +1,37 @@
+"""What a job produced, for those who only want that."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from pydantic_core import from_json
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from producer_api.answers import json_answer
+from producer_api.jobs import find_job
+from producer_api.state import ApiHere, Reader
+from schemas.errors import GoneError, JobFailedError
+from schemas.jobs import TERMINAL, Status
+
+router = APIRouter(tags=["jobs"])
+
+PRIVATE = {"Cache-Control": "private, no-store"}
+
+
+@router.get("/v1/jobs/{job_id}/result")
+async def job_result(request: Request, api: ApiHere, key: Reader, job_id: str) -> Response:
+    """Go to a job's result: one artifact by redirect, several as a list, 202 while there is none yet."""
+    row = (await find_job(request, job_id, key.caller_id)).row
+    if row.status not in TERMINAL:
+        return json_answer({"id": row.id, "object": "job", "status": row.status}, 202, {"Retry-After": "1"})
+    if row.status != Status.SUCCEEDED:
+        why = f" ({from_json(row.error)['message']})" if row.error else ""
+        raise JobFailedError(f"The job ended {row.status}{why} and has no result; POST …/retry runs it again.")
+    if row.erased_at is not None:
+        raise GoneError
+    artifacts = api.views.artifacts(row)
+    if len(artifacts) == 1:
+        return RedirectResponse(artifacts[0]["url"], 302, PRIVATE)
+    if artifacts:
+        return json_answer({"object": "list", "data": artifacts}, 200, PRIVATE)
+    return json_answer(from_json(row.output or "{}"), 200, PRIVATE)

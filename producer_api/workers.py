@@ -1,0 +1,30 @@
+"""Workers as people see them."""
+
+from __future__ import annotations
+
+from pydantic_core import from_json
+
+from producer_api.answers import moment
+from schemas.base import JsonObject
+from storage.workers import WorkerRow
+
+
+def worker_view(row: WorkerRow) -> JsonObject:
+    """Return a living worker."""
+    return {
+        "id": row.id,
+        "object": "worker",
+        "model": row.model,
+        "device": row.device,
+        "queue": row.queue,
+        "host": row.host,
+        "pid": row.pid,
+        "state": row.state,
+        "slots": row.slots,
+        "in_flight": row.in_flight,
+        "draining": bool(row.drain_requested),
+        "started_at": moment(row.started_at),
+        "beat_at": moment(row.beat_at),
+        "lease_until": moment(row.lease_until),
+        "stats": from_json(row.stats) if row.stats else {},
+    }
