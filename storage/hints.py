@@ -94,8 +94,10 @@ class _Templates:
         return self._made[key].render()
 
 
-def _push(pipeline: Pipeline | AsyncPipeline, queue: str, messages: Iterable[str], width: int) -> None:
-    pipeline.lpush(queue, *messages)
+def _push(
+    pipeline: Pipeline | AsyncPipeline, queue: str, messages: Iterable[str], width: int, *, ahead: bool = False
+) -> None:
+    (pipeline.rpush if ahead else pipeline.lpush)(queue, *messages)
     pipeline.ltrim(queue, -width, -1)  # workers take from the right: the oldest stay
 
 
@@ -106,12 +108,15 @@ class Hints:
         self._client = client
         self._templates = _Templates(task)
 
-    def send(self, queue: str, *, width: int, count: int = 1, args: Sequence[Any] = ()) -> None:
-        """Push hints whose arguments are the queue and `args`, in one round trip; keep at most `width`."""
+    def send(self, queue: str, *, width: int, count: int = 1, args: Sequence[Any] = (), ahead: bool = False) -> None:
+        """Push hints whose arguments are the queue and `args`, in one round trip; keep at most `width`.
+
+        Those that go `ahead` are the next to be taken, and a full list drops others for them.
+        """
         messages = [self._templates.render(queue, args) for _ in range(min(count, width))]
         if messages:
             with redis_faults(), self._client.pipeline(transaction=False) as pipeline:
-                _push(pipeline, queue, messages, width)
+                _push(pipeline, queue, messages, width, ahead=ahead)
                 pipeline.execute()
 
     def depths(self, queues: Sequence[str]) -> dict[str, int]:

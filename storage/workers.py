@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -139,13 +139,22 @@ def request_drain(connection: sa.Connection, which: sa.ColumnElement[bool]) -> l
     return list(connection.execute(statement).scalars())
 
 
-def requeue_lost(connection: sa.Connection) -> list[Ended]:
+IS_SILENT = workers.c.lease_until < db_now()
+
+
+def silent(connection: sa.Connection) -> list[str]:
+    """Return the workers whose lease ran out."""
+    return list(connection.execute(sa.select(workers.c.id).where(IS_SILENT)).scalars())
+
+
+def requeue_lost(connection: sa.Connection, suspected: Collection[str] | None = None) -> list[Ended]:
     """Take the jobs of every worker whose lease ran out; return all that changed, requeued or ended.
 
-    It looks for running jobs without a living owner, not for the jobs of the rows it deletes: so a claim by a
-    worker that was just declared lost is found too, one tick later.
+    With `suspected`, only those of the silent ones are lost. It looks for running jobs without an owner, not for the
+    jobs of the rows it deletes: so a claim by a worker that was just declared lost is found too, one tick later.
     """
-    expired = sa.select(workers.c.id).where(workers.c.lease_until < db_now()).with_for_update(skip_locked=True)
+    is_lost = IS_SILENT if suspected is None else sa.and_(IS_SILENT, workers.c.id.in_(suspected))
+    expired = sa.select(workers.c.id).where(is_lost).with_for_update(skip_locked=True)
     connection.execute(sa.delete(workers).where(workers.c.id.in_(expired)))
     # Found in a statement of its own: an id that is gone stays gone, while an UPDATE that meets a row which has just
     # changed hands would compare its new owner with the workers of a moment ago.

@@ -95,6 +95,10 @@ class Dispatcher:
         """Return the load of every queue, about a second old at most."""
         return await self._loads.get()
 
+    def forget(self) -> None:
+        """Have the loads read anew: somebody has just steered a queue."""
+        self._loads.forget()
+
     async def place(self, model: Model) -> Placement:
         """Choose the placement for one more job of a model."""
         candidates = placements_of(model)

@@ -19,6 +19,10 @@ class Fresh(Generic[Value]):
         self._reading: asyncio.Future[Value] | None = None
         self._began_at = -seconds
 
+    def forget(self) -> None:
+        """Have the value read anew by the next who asks: something has just changed it."""
+        self._reading = None
+
     async def get(self) -> Value:
         """Return the value, read again when it has aged."""
         now = time.monotonic()

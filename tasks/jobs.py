@@ -10,10 +10,8 @@ from celery.exceptions import Retry
 
 from tasks.dispatch import HINT_TASK
 from tasks.execution import Execution
+from tasks.orders import SUSPECTS
 from tasks.outcome import End, Outcome
-
-SUSPECTS = {"suspects": True}
-"""A hint's second argument when it is for the jobs that were running when a worker was lost."""
 
 
 class JobFailed(Exception):  # noqa: N818 - Flower shows the name: it reads as a state

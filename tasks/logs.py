@@ -9,7 +9,7 @@ import logging
 import sys
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 SHARED: tuple[Processor, ...] = (
     structlog.contextvars.merge_contextvars,
@@ -24,12 +24,18 @@ NOISY = ("botocore", "urllib3", "alembic", "asyncio", "httpx", "kombu", "uvicorn
 
 def configure_logs(part: str, *, level: int = logging.INFO) -> None:
     """Send every log of this process, ours and the libraries', through one formatter to standard error."""
+
+    def name_the_part(_logger: object, _method: str, said: EventDict) -> EventDict:
+        said["part"] = part  # not from the context, which every thread begins without
+        return said
+
+    shared = (name_the_part, *SHARED)
     is_terminal = sys.stderr.isatty()
     renderer: Processor = structlog.dev.ConsoleRenderer() if is_terminal else structlog.processors.JSONRenderer()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=SHARED,
+            foreign_pre_chain=shared,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
@@ -39,12 +45,11 @@ def configure_logs(part: str, *, level: int = logging.INFO) -> None:
     for name in NOISY:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
     structlog.configure(
-        processors=[*SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(part=part)
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

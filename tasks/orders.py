@@ -1,8 +1,11 @@
-"""The orders that a worker takes over the control line: data, so that sender and receiver agree."""
+"""What processes tell a worker beside "this queue has work": data, so that sender and receiver agree."""
 
 from __future__ import annotations
 
 from schemas.base import JsonObject
+
+SUSPECTS = {"suspects": True}
+"""A hint's second argument when it is for the jobs that were running when a worker was lost."""
 
 
 def cancel_order(job_id: str, attempt: int) -> JsonObject:

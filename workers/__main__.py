@@ -7,8 +7,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-import structlog
-
 from schemas.errors import StartError
 from storage import versions
 from storage.catalog import read_catalog
@@ -19,9 +17,11 @@ from tasks.dispatch import declare_queues
 from tasks.logs import configure_logs, get_logger
 from tasks.parent import watch_parent
 from tasks.settings import TaskSettings
+from workers.maintenance import Maintenance
 from workers.resident import Resident, find_placement
 from workers.settings import WorkerSettings
 from workers.shutdown import GRACE_SECONDS
+from workers.stores import Stores
 
 log = get_logger(__name__)
 
@@ -57,22 +57,16 @@ def _run(
     options: argparse.Namespace, storage: StorageSettings, settings: TaskSettings, process: WorkerSettings
 ) -> None:
     catalog = read_catalog(storage.catalog)
-    model, place = find_placement(catalog, options.model, options.device)
+    found = None if options.maintenance else find_placement(catalog, options.model, options.device)
     database = Database(storage.database_url)
     database.wait_until_ready(storage.database_wait_seconds, log.warning)
     versions.check(database)
     declare_queues(database, catalog)
-    structlog.contextvars.bind_contextvars(queue=place.queue)
-    resident = Resident(
-        model,
-        place,
-        storage=storage,
-        settings=settings,
-        database=database,
-        objects=_open_objects(storage),
-        ready_file=process.ready_file,
-    )
-    resident.run()
+    stores = Stores(storage, database, _open_objects(storage))
+    if found is None:
+        Maintenance(stores, settings, process.ready_file).run()
+    else:
+        Resident(*found, stores, settings, process.ready_file).run()
     database.close()
 
 

@@ -7,12 +7,9 @@ from pathlib import Path
 from schemas.catalog import Catalog, Model
 from schemas.errors import StartError
 from storage.control import Control
-from storage.database import Database
 from storage.event_log.streams import RedisEventLog
 from storage.hints import AsyncHints
-from storage.objects.port import ObjectStore
 from storage.redis import async_client
-from storage.settings import StorageSettings
 from tasks.attempt import Reason, Workplace
 from tasks.celery_app import create_app
 from tasks.dispatch import HINT_TASK
@@ -30,6 +27,7 @@ from workers.engines import create_engine
 from workers.host import Host
 from workers.lease import Lease
 from workers.shutdown import Shutdown
+from workers.stores import Stores
 
 FLUSH_SECONDS = 2.0
 SPARE_THREADS = 4
@@ -56,35 +54,29 @@ class Resident:
     """One process for one placement."""
 
     def __init__(
-        self,
-        model: Model,
-        place: Placement,
-        *,
-        storage: StorageSettings,
-        settings: TaskSettings,
-        database: Database,
-        objects: ObjectStore,
-        ready_file: str | None,
+        self, model: Model, place: Placement, stores: Stores, settings: TaskSettings, ready_file: str | None
     ) -> None:
         self._model = model
         self._ready_file = ready_file
-        self._redis = async_client(storage.redis_url)
+        self._redis = async_client(stores.settings.redis_url)
         self._host = Host(create_engine(model))
         self._gate = Gate()
         self._writer = EventWriter(RedisEventLog(self._redis))
         stage = Stage(self._host.loop, self._host.engine, self._writer)
         slots = model.max_in_flight
         self._execution = Execution(
-            Workplace(database, objects, stage, place.device),
+            Workplace(stores.database, stores.objects, stage, place.device),
             self._gate,
             AsyncHints(self._redis, HINT_TASK),
             queue=place.queue,
             siblings=[other.queue for other in placements_of(model) if other != place],
             slots=slots,
         )
-        self._lease = Lease(database, self._host, self._execution, place, slots=slots, seconds=settings.lease_seconds)
+        self._lease = Lease(
+            stores.database, self._host, self._execution, place, slots=slots, seconds=settings.lease_seconds
+        )
         self._shutdown = Shutdown(settings.drain_seconds, drain=self._drain, hurry=self._hurry)
-        app = create_app(storage, settings, [place.queue])
+        app = create_app(stores.settings, settings, [place.queue])
         app.register_task(RunJobs(self._execution))
         threads = slots + max(SPARE_THREADS, slots // 4)
         self._hints = HintWorker(app, name=f"{model.alias}@{place.device}", queues=[place.queue], threads=threads)

@@ -1,0 +1,37 @@
+"""The shells around the reconciler and the sweep: beat sends their messages, the maintenance worker runs them."""
+
+from __future__ import annotations
+
+from celery import Task
+
+from tasks.celery_app import SWEEP_TASK, TICK_TASK
+from tasks.reconcile import Reconciler
+from tasks.sweep import Sweep
+
+
+class Tick(Task):
+    """`maintenance.tick`: reconcile once."""
+
+    name = TICK_TASK
+    ignore_result = True
+
+    def __init__(self, reconciler: Reconciler) -> None:
+        self._reconciler = reconciler
+
+    def run(self, *_: object) -> str:
+        """Do the reconciler's duties."""
+        return self._reconciler.tick()
+
+
+class RunSweep(Task):
+    """`maintenance.sweep`: sweep once."""
+
+    name = SWEEP_TASK
+    ignore_result = True
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep = sweep
+
+    def run(self, *_: object) -> str:
+        """Do the sweep's duties."""
+        return self._sweep.run()

@@ -1,0 +1,73 @@
+"""The worker without an engine: it runs the reconciler and the sweep, and later sends webhooks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from schemas.catalog import Catalog
+from storage.bell import Ringer
+from storage.catalog import read_catalog
+from storage.epoch import Epoch
+from storage.event_log.streams import RedisEventLog
+from storage.hints import Hints
+from storage.redis import async_client, sync_client
+from tasks.celery_app import create_app
+from tasks.dispatch import HINT_TASK
+from tasks.logs import get_logger
+from tasks.maintenance import RunSweep, Tick
+from tasks.reconcile import Reconciler
+from tasks.routing import MAINTENANCE, WEBHOOKS
+from tasks.settings import TaskSettings
+from tasks.sweep import Sweep
+from workers.consumer import HintWorker
+from workers.shutdown import Shutdown
+from workers.stores import Stores
+
+THREADS = 4
+
+log = get_logger(__name__)
+
+
+class Maintenance:
+    """One process for the queues `maintenance` and `webhooks`."""
+
+    def __init__(self, stores: Stores, settings: TaskSettings, ready_file: str | None) -> None:
+        self._storage = stores.settings
+        self._ready_file = ready_file
+        redis = sync_client(stores.settings.redis_url)
+        reconciler = Reconciler(
+            stores.database,
+            Hints(redis, HINT_TASK),
+            ring=Ringer(redis).ring,
+            has_redis_forgotten=Epoch(redis).check,
+            read_catalog=self._read_catalog,
+        )
+        app = create_app(stores.settings, settings)
+        app.register_task(Tick(reconciler))
+        app.register_task(RunSweep(Sweep(stores.database, stores.objects, settings, erase_events=self._erase_events)))
+        self._worker = HintWorker(app, name=MAINTENANCE, queues=[MAINTENANCE, WEBHOOKS], threads=THREADS)
+        self._shutdown = Shutdown(settings.drain_seconds, drain=self._worker.stop_soon, hurry=lambda: None)
+
+    def run(self) -> None:
+        """Consume until told to stop."""
+        self._shutdown.install()
+        if self._ready_file:
+            Path(self._ready_file).touch()
+        log.info("The maintenance worker is ready.")
+        self._worker.start()
+        log.info("The maintenance worker has stopped.")
+
+    def _read_catalog(self) -> Catalog:
+        return read_catalog(self._storage.catalog)
+
+    def _erase_events(self, job_ids: Sequence[str]) -> None:
+        asyncio.run(self._erase_in_loop(job_ids))
+
+    async def _erase_in_loop(self, job_ids: Sequence[str]) -> None:
+        client = async_client(self._storage.redis_url)
+        try:
+            await RedisEventLog(client).erase(job_ids)
+        finally:
+            await client.aclose()
