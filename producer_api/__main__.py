@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 
-from producer_api.app import create_app
+from producer_api.app import create_app, route_app
 from producer_api.commands import parser
 from producer_api.parts import procfile, table_as_json
 from producer_api.server import serve
@@ -36,6 +37,9 @@ def main() -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.command == "openapi":
+        print(json.dumps(route_app().openapi(), indent=1))
+        return 0
     storage = StorageSettings.read(os.environ)
     if arguments.command == "parts":
         catalog = read_catalog(storage.catalog)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 
 from producer_api.body import BodyLimit
 from producer_api.edge import Edge
 from producer_api.errors import handle_errors
+from producer_api.openapi import describe, operation_id
 from producer_api.routes import events, health, jobs, keys, metrics, models, queues, results, workers
 from producer_api.services import Services
 from producer_api.settings import Environment
 from producer_api.state import Api, build_api
+from schemas.errors import FaultError
+from tasks.logs import get_logger
+
+log = get_logger(__name__)
 
 DESCRIPTION = "Accepts inference jobs, keeps GPUs fed, tells how each job ends."
 
@@ -22,6 +28,16 @@ def create_app(services: Services) -> FastAPI:
     """Return the app over these stores; it closes them when it ends."""
     api = build_api(services)
     settings = services.settings
+    app = route_app("/docs" if settings.environment is Environment.DEVELOPMENT else None)
+    app.state.api = api
+    handle_errors(app)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, drain_bytes=settings.max_drain_bytes)
+    app.add_middleware(Edge, measures=api.measures)  # the last one added is the outermost
+    return app
+
+
+def route_app(docs_url: str | None = None) -> FastAPI:
+    """Return the app without anything to serve from: enough to describe itself."""
     app = FastAPI(
         title="Stoker",
         version="0.1.0",
@@ -29,23 +45,31 @@ def create_app(services: Services) -> FastAPI:
         lifespan=_lifespan,
         redirect_slashes=False,
         redoc_url=None,
-        docs_url="/docs" if settings.environment is Environment.DEVELOPMENT else None,
+        docs_url=docs_url,
+        generate_unique_id_function=operation_id,
     )
-    app.state.api = api
     app.include_router(jobs.hot)
     for routes in (jobs, events, results, models, queues, workers, keys, health, metrics):
         app.include_router(routes.router)
-    handle_errors(app)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, drain_bytes=settings.max_drain_bytes)
-    app.add_middleware(Edge, measures=api.measures)  # the last one added is the outermost
+    describe(app, keys.KeyRequest)
     return app
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     api: Api = app.state.api
+    looking = asyncio.create_task(_look_around(api))
     try:
         yield
     finally:
+        looking.cancel()
         await api.watch.aclose()
         await api.services.aclose()
+
+
+async def _look_around(api: Api) -> None:
+    """Say at the start which stores do not answer; the API serves without Redis and without objects."""
+    with suppress(FaultError):
+        await asyncio.to_thread(api.services.objects.ensure_bucket)
+    if degraded := (await api.health.get()).degraded:
+        log.warning("Started while stores do not answer; jobs wait until they do.", degraded=degraded)

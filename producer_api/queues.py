@@ -63,6 +63,7 @@ class Queues:
             lambda connection: queues.pause(connection, name, paused=paused)
         ):
             raise NotFoundError(f"There is no queue '{name[:100]}'; GET /v1/queues lists those there are.")
+        self._forget()
         if not paused:
             self._hint(name)
 
@@ -70,6 +71,7 @@ class Queues:
         """Cancel everything that waits in a queue; return how many jobs that were."""
         await self.find(name)
         ended = await self._services.database.atransact(lambda connection: queues.purge(connection, name))
+        self._forget()
         with suppress(FaultError):
             for some in _groups(ended):
                 await self._services.bell.ring([one.id for one in some])
@@ -82,8 +84,14 @@ class Queues:
         if target is None:
             return Drained(None, 0)
         moved = await self._services.database.atransact(lambda connection: queues.move(connection, name, target))
+        self._forget()
         self._hint(target)
         return Drained(target, moved)
+
+    def _forget(self) -> None:
+        """Show at once what was just done; other processes show it within a second."""
+        self._depths.forget()
+        self._dispatcher.forget()
 
     async def _sibling(self, name: str) -> str | None:
         loads = await self._dispatcher.loads()

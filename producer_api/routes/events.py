@@ -10,15 +10,22 @@ from starlette.responses import Response, StreamingResponse
 
 from producer_api.events import has_seen_all, stream
 from producer_api.jobs import find_job
+from producer_api.openapi import Responses, errors
 from producer_api.state import ApiHere, Reader
+from schemas.errors import NotFoundError
 from schemas.jobs import TERMINAL
 
 router = APIRouter(tags=["jobs"])
 
+STREAM: Responses = {
+    200: {"description": "The events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+    204: {"description": "You have seen the last event; do not come back."},
+    **errors(NotFoundError),
+}
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-@router.get("/v1/jobs/{job_id}/events")
+@router.get("/v1/jobs/{job_id}/events", response_class=StreamingResponse, responses=STREAM)
 async def job_events(
     request: Request,
     api: ApiHere,

@@ -6,18 +6,20 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from producer_api.answers import json_answer
+from producer_api.documents import HealthAnswer, LiveAnswer
+from producer_api.openapi import OPEN, shape
 from producer_api.state import ApiHere
 
 router = APIRouter(prefix="/health", tags=["health"])
 
 
-@router.get("/live")
+@router.get("/live", responses=shape(LiveAnswer), openapi_extra=OPEN)
 async def live() -> Response:
     """Say that the process answers."""
     return json_answer({"status": "live"})
 
 
-@router.get("/ready")
+@router.get("/ready", responses={**shape(HealthAnswer), 503: {"model": HealthAnswer}}, openapi_extra=OPEN)
 async def ready(api: ApiHere) -> Response:
     """Say whether jobs are accepted, and what is degraded meanwhile; 503 only when none are."""
     health = await api.health.get()

@@ -12,6 +12,8 @@ from starlette.responses import Response
 from producer_api.answers import json_answer, moment
 from producer_api.authentication import DAY_SECONDS, Scope, make_key
 from producer_api.body import read_as
+from producer_api.documents import KeyList, NewKeyAnswer
+from producer_api.openapi import answers, body, errors
 from producer_api.state import ApiHere, Reader, Submitter
 from schemas.base import JsonObject, Strict
 from schemas.errors import ForbiddenError, InvalidError, NotFoundError
@@ -19,6 +21,8 @@ from storage import callers
 from storage.callers import KeyRow
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
+
+EXAMPLE = {"name": "nightly import", "scopes": ["submit", "read"], "expires_in_days": 30}
 
 
 class KeyRequest(Strict):
@@ -32,7 +36,10 @@ class KeyRequest(Strict):
     )
 
 
-@router.post("", status_code=201)
+WANTED = {"requestBody": body("KeyRequest", {"a month": {"value": EXAMPLE}})}
+
+
+@router.post("", status_code=201, responses=answers(201, NewKeyAnswer), openapi_extra=WANTED)
 async def create_key(request: Request, api: ApiHere, key: Submitter) -> Response:
     """Make a key. Its secret is in this answer and never again."""
     wanted = await read_as(KeyRequest, request)
@@ -70,7 +77,7 @@ def _expiry(wanted: KeyRequest, key: KeyRow) -> float | None:
     return expires_at
 
 
-@router.get("")
+@router.get("", responses=answers(200, KeyList, NotFoundError))
 async def list_keys(api: ApiHere, key: Reader, caller: str | None = None) -> Response:
     """List the keys of your caller, newest first; an admin may name another with `?caller=`, or `*` for all."""
     whose = None if caller == "*" and Scope.ADMIN in key.scopes else await api.keys.caller_of(key, caller)
@@ -78,7 +85,7 @@ async def list_keys(api: ApiHere, key: Reader, caller: str | None = None) -> Res
     return json_answer({"object": "list", "data": [key_view(row) for row in rows]})
 
 
-@router.delete("/{key_id}", status_code=204)
+@router.delete("/{key_id}", status_code=204, responses=errors(NotFoundError))
 async def revoke_key(api: ApiHere, key: Submitter, key_id: str) -> Response:
     """Revoke a key of your caller, or as an admin anybody's; within five seconds it opens nothing."""
     whose = None if Scope.ADMIN in key.scopes else key.caller_id

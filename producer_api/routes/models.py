@@ -9,9 +9,12 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from producer_api.answers import json_answer
+from producer_api.documents import ModelAnswer, ModelList
+from producer_api.openapi import answers
 from producer_api.state import ApiHere, Reader
 from schemas.base import JsonObject
 from schemas.catalog import Model
+from schemas.errors import ModelNotFoundError
 from tasks.dispatch import QueueLoad
 from tasks.engine import EngineState
 from tasks.routing import find_model, placements_of
@@ -23,7 +26,7 @@ CREATED = int(time.time())
 OWNER = "stoker"
 
 
-@router.get("")
+@router.get("", responses=answers(200, ModelList))
 async def list_models(api: ApiHere, _: Reader) -> Response:
     """List the models of the catalog."""
     loads = await api.dispatcher.loads()
@@ -31,7 +34,7 @@ async def list_models(api: ApiHere, _: Reader) -> Response:
     return json_answer({"object": "list", "data": data})
 
 
-@router.get("/{alias}")
+@router.get("/{alias}", responses=answers(200, ModelAnswer, ModelNotFoundError))
 async def get_model(api: ApiHere, _: Reader, alias: str) -> Response:
     """Look at one model."""
     model = find_model(api.services.catalog, alias)

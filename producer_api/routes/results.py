@@ -8,17 +8,24 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from producer_api.answers import json_answer
+from producer_api.documents import ArtifactList, Pending
 from producer_api.jobs import find_job
+from producer_api.openapi import Responses, answers
 from producer_api.state import ApiHere, Reader
-from schemas.errors import GoneError, JobFailedError
+from schemas.errors import GoneError, JobFailedError, NotFoundError
 from schemas.jobs import TERMINAL, Status
 
 router = APIRouter(tags=["jobs"])
 
+RESULT: Responses = {
+    **answers(200, ArtifactList, NotFoundError, JobFailedError, GoneError),
+    202: {"model": Pending, "description": "There is no result yet."},
+    302: {"description": "The result is at the address in `Location`, for a while."},
+}
 PRIVATE = {"Cache-Control": "private, no-store"}
 
 
-@router.get("/v1/jobs/{job_id}/result")
+@router.get("/v1/jobs/{job_id}/result", responses=RESULT)
 async def job_result(request: Request, api: ApiHere, key: Reader, job_id: str) -> Response:
     """Go to a job's result: one artifact by redirect, several as a list, 202 while there is none yet."""
     row = (await find_job(request, job_id, key.caller_id)).row
