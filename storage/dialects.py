@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 LOCK_SECONDS = 5.0
+"""How long a writer waits for its turn before the database counts as sick."""
 POSTGRES_SETTINGS = (
     "-c idle_in_transaction_session_timeout=10s -c lock_timeout=5s -c statement_timeout=30s "
     "-c plan_cache_mode=force_generic_plan"
@@ -39,7 +40,6 @@ READ_ONLY = "25006"  # a standby after a failover
 SQLITE_PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
-    f"PRAGMA busy_timeout={int(LOCK_SECONDS * 1000)}",
     "PRAGMA cache_size=-16384",
     "PRAGMA journal_size_limit=67108864",
 )
@@ -93,7 +93,7 @@ def _sqlite_engines(url: sa.URL) -> tuple[sa.Engine, sa.Engine]:
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # the driver's own BEGIN is deferred: two writers would deadlock
-    for pragma in SQLITE_PRAGMAS:
+    for pragma in (*SQLITE_PRAGMAS, f"PRAGMA busy_timeout={int(LOCK_SECONDS * 1000)}"):
         connection.execute(pragma)
 
 
