@@ -1,0 +1,30 @@
+"""Fixtures of the integration tests: an API of their own."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from storage.database import Database
+from tests.api import Desk, memory_services, migrated, open_desk
+
+
+@pytest.fixture(scope="session")
+def api_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the migrated file lies that each test's database is copied from."""
+    return tmp_path_factory.mktemp("api-template") / "template.db"
+
+
+@pytest.fixture
+def api_database(api_template: Path, tmp_path: Path) -> Iterator[Database]:
+    """An empty SQLite database."""
+    database = migrated(api_template, tmp_path)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+async def desk(api_database: Database) -> AsyncIterator[Desk]:
+    """An API over SQLite and in-memory twins."""
+    async with open_desk(memory_services(api_database)) as opened:
+        yield opened
