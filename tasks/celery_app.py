@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -73,4 +74,14 @@ def __getattr__(name: str) -> Celery:
     """Make `app` when the celery command asks for it, from the environment; nobody else imports it."""
     if name != "app":
         raise AttributeError(name)
-    return create_app(StorageSettings.read(os.environ), TaskSettings.read(os.environ))
+    settings = TaskSettings.read(os.environ)
+    if "flower" in sys.argv:
+        _lock_flower(settings)
+    return create_app(StorageSettings.read(os.environ), settings)
+
+
+def _lock_flower(settings: TaskSettings) -> None:
+    """Hand Flower its password by the environment, where `ps` does not show it; without one it stays closed."""
+    if not settings.flower_basic_auth:
+        sys.exit("Flower would be open to everybody: set STOKER_FLOWER_BASIC_AUTH to USER:PASSWORD and start again.")
+    os.environ["FLOWER_BASIC_AUTH"] = settings.flower_basic_auth

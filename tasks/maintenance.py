@@ -14,6 +14,7 @@ class Tick(Task):
 
     name = TICK_TASK
     ignore_result = True
+    send_events = False  # one a second would push the jobs out of Flower's memory
 
     def __init__(self, reconciler: Reconciler) -> None:
         self._reconciler = reconciler

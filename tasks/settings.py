@@ -18,3 +18,4 @@ class TaskSettings(Settings):
     rows_kept_seconds: float = Field(30 * 86_400, ge=0, description="How long the rows of erased jobs are kept.")
     idempotency_kept_seconds: float = Field(86_400, ge=0, description="How long an idempotency key is remembered.")
     orphan_age_seconds: float = Field(3_600, gt=0, description="An object without a row is swept when older.")
+    flower_basic_auth: str = Field("", repr=False, description="USER:PASSWORD; Flower does not start without.")
