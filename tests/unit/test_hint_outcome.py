@@ -1,0 +1,101 @@
+"""What Flower is shown of a hint, what a worker measures, how long it insists."""
+
+import time
+
+import pytest
+from celery.exceptions import Retry
+
+from schemas.errors import JobTimeoutError, ObjectStoreFaultError
+from tasks.jobs import JobFailed, conclude
+from tasks.orders import cancel_order, read_cancel_order
+from tasks.outcome import End, Outcome
+from tasks.patience import insist
+from tasks.statistics import JOBS_REMEMBERED, Statistics
+
+
+def test_a_hint_that_found_nothing_says_so() -> None:
+    assert conclude([]) == "nothing queued"
+
+
+@pytest.mark.parametrize("end", [End.SUCCEEDED, End.CANCELED, End.REPLACED])
+def test_an_end_without_blame_is_a_success_that_names_the_job(end: End) -> None:
+    assert conclude([Outcome("job_1", end)]) == f"job_1 {end}"
+
+
+def test_a_failed_job_is_a_failure_that_names_job_and_reason() -> None:
+    with pytest.raises(JobFailed, match="job_1 failed: too hot"):
+        conclude([Outcome("job_1", End.FAILED, "too hot")])
+
+
+@pytest.mark.parametrize("end", [End.REQUEUED, End.LOST])
+def test_a_job_that_runs_again_is_a_retry(end: End) -> None:
+    with pytest.raises(Retry, match=f"job_1 {end}"):
+        conclude([Outcome("job_1", end)])
+
+
+def test_of_a_group_the_worst_decides_and_all_are_named() -> None:
+    with pytest.raises(JobFailed, match="job_1 succeeded; job_2 failed"):
+        conclude([Outcome("job_1", End.SUCCEEDED), Outcome("job_2", End.FAILED)])
+
+
+def test_orders_are_read_as_they_were_written() -> None:
+    assert read_cancel_order(cancel_order("job_1", 3)) == ("job_1", 3)
+
+
+@pytest.mark.parametrize(
+    "garbage", [{}, {"order": "dance"}, {"order": "cancel"}, cancel_order("job_1", 1) | {"attempt": "x"}]
+)
+def test_other_orders_are_none(garbage: dict[str, object]) -> None:
+    assert read_cancel_order(garbage) is None
+
+
+def test_statistics_remember_the_last_jobs() -> None:
+    statistics = Statistics()
+    assert statistics.summary() == {"ended": 0, "wait_ms": {}, "run_ms": {}}
+    for number in range(JOBS_REMEMBERED + 100):
+        statistics.add(wait_ms=number, run_ms=2 * number)
+    assert statistics.summary() == {
+        "ended": JOBS_REMEMBERED + 100,
+        "wait_ms": {"p50": 228, "p95": 343, "p99": 353},
+        "run_ms": {"p50": 456},
+    }
+
+
+class Sick:
+    """Works after some faults."""
+
+    def __init__(self, faults: int) -> None:
+        self.faults = faults
+        self.waits: list[float] = []
+
+    def act(self) -> str:
+        if self.faults:
+            self.faults -= 1
+            raise ObjectStoreFaultError
+        return "done"
+
+
+def test_insisting_waits_longer_each_time_until_it_works() -> None:
+    sick = Sick(3)
+    assert insist(sick.act, sick.waits.append) == "done"
+    assert sick.waits == [0.1, 0.2, 0.4]
+
+
+def test_insisting_ends_with_the_jobs_time() -> None:
+    sick = Sick(1000)
+    with pytest.raises(JobTimeoutError):
+        insist(sick.act, sick.waits.append, deadline=time.monotonic())
+    assert sick.waits == []
+
+
+def test_insisting_ends_when_waiting_makes_no_sense() -> None:
+    def refuse(_: float) -> None:
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        insist(Sick(1).act, refuse)
+
+
+def test_other_errors_are_not_waited_for() -> None:
+    with pytest.raises(ZeroDivisionError):
+        insist(lambda: 1 // 0, lambda _: None)
