@@ -18,7 +18,7 @@ def welcome(client: Mapping[str, str], client_file: Path, catalog: Path) -> str:
     lines = [
         f"  API     {client['STOKER_URL']}    (docs: {client['STOKER_URL']}/docs)",
         f"  Flower  http://{flower_url}    (with its password: STOKER_FLOWER_URL in {client_file})",
-        f"  Key     {client['STOKER_API_KEY'][:7]}…    (whole in {client_file})",
+        f"  Key     …{client['STOKER_API_KEY'][-4:]}    (whole in {client_file})",
     ]
     if job := _first_job(catalog):
         lines += ["Your first job:", *_curl(job, client_file)]

@@ -1,4 +1,4 @@
-"""One running platform for all acceptance tests; a test that breaks it leaves it running."""
+"""One platform for all acceptance tests, started when the first asks for it."""
 
 from collections.abc import Iterator
 
@@ -9,14 +9,19 @@ from tests.acceptance.platform import Platform
 
 
 @pytest.fixture(scope="session")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    """The platform, started once."""
+def one_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """The one platform, whether it runs or not."""
     made = Platform(tmp_path_factory.mktemp("platform") / ".stoker")
-    try:
-        made.up()
-        yield made
-    finally:
-        made.call("down")
+    yield made
+    made.call("down")
+
+
+@pytest.fixture
+def platform(one_platform: Platform) -> Platform:
+    """The platform, running; a test may stop it or kill it."""
+    if not one_platform.is_running:
+        one_platform.up()
+    return one_platform
 
 
 @pytest.fixture

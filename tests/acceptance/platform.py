@@ -21,6 +21,8 @@ class Platform:
 
     def __init__(self, home: Path) -> None:
         self.state = StateFolder(home)
+        self.said = ""
+        """What the last start said."""
         own = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
         # A short lease, so that tests that kill workers need not wait long.
         self.environment = own | {"STOKER_HOME": str(home), "STOKER_LEASE_SECONDS": "2"}
@@ -37,11 +39,16 @@ class Platform:
             check=False,
         )
 
-    def up(self) -> str:
-        """Start everything; what was said."""
+    def up(self) -> None:
+        """Start everything."""
         started = self.call("up", "--detach")
         assert started.returncode == 0, started.stdout + started.stderr
-        return started.stdout
+        self.said = started.stdout
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a supervisor runs here."""
+        return self.state.read_run() is not None
 
     @property
     def run(self) -> Run:

@@ -2,16 +2,15 @@
 
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
 from tests.acceptance.platform import ROOT, Platform, wait_until_gone
 
 ECHO = {"kind": "text", "model": "echo", "input": {"prompt": "Keep this."}}
+SLOW = {"kind": "text", "model": "echo", "input": {"prompt": "fake:sleep-ms=3000"}}
 WAIT = {"Prefer": "wait=30"}
 
 
@@ -53,8 +52,7 @@ def test_a_second_up_says_that_one_is_running(platform: Platform) -> None:
 
 
 def test_a_killed_worker_comes_back_and_its_job_ends(platform: Platform, http: httpx.Client) -> None:
-    slow = {"kind": "text", "model": "echo", "input": {"prompt": "fake:sleep-ms=3000"}}
-    job = http.post("/v1/jobs", json=slow).json()
+    job = http.post("/v1/jobs", json=SLOW).json()
     while http.get(job["urls"]["get"]).json()["status"] == "queued":
         pass
     (worker,) = platform.part_processes("workers", "--model", "echo")
@@ -63,50 +61,37 @@ def test_a_killed_worker_comes_back_and_its_job_ends(platform: Platform, http: h
     assert (ended["status"], ended["attempt"]) == ("succeeded", 2)
 
 
-@pytest.fixture
-def own_platform(tmp_path: Path) -> Iterator[Platform]:
-    """A platform that the test itself starts, stops and kills."""
-    made = Platform(tmp_path / ".stoker")
-    yield made
-    made.call("down")
-
-
-def test_the_first_job_works_by_copy_and_paste(own_platform: Platform) -> None:
-    said = own_platform.up()
-    answer = subprocess.run(
-        ["sh", "-euc", first_curl(said)], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
-    )
+def test_the_first_job_works_by_copy_and_paste(platform: Platform) -> None:
+    for name in platform.run.parts:
+        assert f"{name} is ready" in platform.said
+    shell = ["sh", "-euc", first_curl(platform.said)]
+    answer = subprocess.run(shell, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     assert json.loads(answer.stdout)["status"] == "succeeded"
-    for name in own_platform.run.parts:
-        assert f"{name} is ready" in said
 
 
-def test_down_and_up_again_keep_jobs_results_and_the_key(own_platform: Platform) -> None:
-    own_platform.up()
-    with own_platform.http() as client:
+def test_down_and_up_again_keep_jobs_results_and_the_key(platform: Platform) -> None:
+    with platform.http() as client:
         job = finished_job(client, ECHO)
         result = client.get(job["urls"]["result"], follow_redirects=True).content
-    key, everything = own_platform.client["STOKER_API_KEY"], own_platform.processes()
-    assert own_platform.call("down").returncode == 0
+    key, everything = platform.client["STOKER_API_KEY"], platform.processes()
+    assert platform.call("down").returncode == 0
     wait_until_gone(everything)
-    own_platform.up()
-    assert own_platform.client["STOKER_API_KEY"] == key
-    with own_platform.http() as client:
+    platform.up()
+    assert platform.client["STOKER_API_KEY"] == key
+    with platform.http() as client:
         again = client.get(f"/v1/jobs/{job['id']}").json()
         assert again["output"] == job["output"]
         assert client.get(again["urls"]["result"], follow_redirects=True).content == result
 
 
-def test_kill_9_leaves_nothing_and_the_next_start_finishes_the_job(own_platform: Platform) -> None:
-    own_platform.up()
-    with own_platform.http() as client:
-        slow = {"kind": "text", "model": "echo", "input": {"prompt": "fake:sleep-ms=3000"}}
-        job = client.post("/v1/jobs", json=slow).json()
-    everything = own_platform.processes()
+def test_kill_9_leaves_nothing_and_the_next_start_finishes_the_job(platform: Platform) -> None:
+    with platform.http() as client:
+        job = client.post("/v1/jobs", json=SLOW).json()
+    everything = platform.processes()
     everything[0].kill()
     wait_until_gone(everything)
-    own_platform.up()
-    with own_platform.http() as client:
+    platform.up()
+    with platform.http() as client:
         ended = client.get(f"/v1/jobs/{job['id']}", headers=WAIT).json()
     assert ended["status"] == "succeeded"
 

@@ -1,0 +1,48 @@
+"""The README's shell lines, run one after the other as a reader would."""
+
+import json
+import re
+import subprocess
+from typing import Any
+
+from tests.acceptance.platform import ROOT, Platform
+
+BLOCK = re.compile(r"```sh run\n(.*?)```", re.DOTALL)
+
+
+def test_the_first_afternoon_works_as_written(platform: Platform) -> None:
+    blocks = BLOCK.findall((ROOT / "README.md").read_text())
+    assert len(blocks) == 3
+    submit, follow, look = ("\n".join(["set -eu", block]) for block in blocks)
+    shell = f". {platform.state.path}/client.env\n"
+
+    job = json.loads(_run(shell + submit))
+    assert (job["status"], job["output"]["text"][:14]) == ("succeeded", "Hello, Stoker!")
+
+    said = _run(shell + follow)
+    polled, events = said.split("retry:", 1)
+    assert json.loads(polled)["status"] == "succeeded"
+    assert events.index("event: started") < events.index("event: token") < events.index("event: finished")
+    result = json.loads(events[events.rindex('{"text"') :])
+    assert result["text"].startswith("Tell me a long story")
+
+    ended = json.loads(polled)["id"]
+    canceled, listed, queues = _documents(_run(f"{shell}JOB={ended}\n{look}"))
+    assert canceled["id"] == ended
+    assert ended in [one["id"] for one in listed["data"]]
+    assert {queue["name"] for queue in queues["data"]} >= {"text.echo.cpu0"}
+
+
+def _run(script: str) -> str:
+    answer = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout
+
+
+def _documents(text: str) -> list[dict[str, Any]]:
+    found, decoder = [], json.JSONDecoder()
+    while text.strip():
+        document, end = decoder.raw_decode(text.strip())
+        found.append(document)
+        text = text.strip()[end:]
+    return found
