@@ -30,7 +30,8 @@ TAKE = """
     UPDATE jobs SET status = 'running', owner = :owner, attempt = attempt + 1, started_at = {now}
     WHERE {chosen}"""
 MORE = """
-    SELECT 1 FROM jobs WHERE queue = :queue AND status = 'queued' AND run_at IS NULL AND {lane} LIMIT 1"""
+    SELECT 1 FROM jobs WHERE queue = :queue AND status = 'queued' AND run_at IS NULL AND {lane}
+    ORDER BY rank LIMIT 1"""
 CLEAN = "lost = 0"
 SUSPECT = "lost > 0 AND lost <= :most_lost"
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from schemas.jobs import Status
 from storage.dialects import insert_new
-from storage.jobs import RUNNING, WAITING, end_queued, untouched
+from storage.jobs import RUNNING, WAITING, count_up_to, end_queued, untouched
 from storage.rows import Ended
 from storage.tables import IS_CLAIMABLE, IS_SCHEDULED, IS_SUSPECT, jobs, queues
 
@@ -77,16 +77,11 @@ def claimable_up_to(connection: sa.Connection, limit: int) -> dict[str, Depth]:
     names = connection.execute(sa.select(queues.c.name).where(queues.c.paused == 0)).scalars().all()
     return {
         name: Depth(
-            claimable=_count(connection, name, IS_CLAIMABLE, limit),
-            suspects=_count(connection, name, IS_SUSPECT, limit),
+            claimable=count_up_to(connection, limit, jobs.c.queue == name, IS_CLAIMABLE),
+            suspects=count_up_to(connection, limit, jobs.c.queue == name, IS_SUSPECT),
         )
         for name in names
     }
-
-
-def _count(connection: sa.Connection, name: str, lane: sa.TextClause, limit: int) -> int:
-    rows = sa.select(jobs.c.id).where(jobs.c.queue == name, lane).limit(limit)
-    return connection.execute(sa.select(sa.func.count()).select_from(rows.subquery())).scalar_one()
 
 
 def depths(connection: sa.Connection) -> dict[str, Depth]:
