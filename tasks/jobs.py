@@ -18,6 +18,10 @@ class JobFailed(Exception):  # noqa: N818 - Flower shows the name: it reads as a
     """The claimed job ended `failed`; the message says which and why."""
 
 
+class JobRequeued(Exception):  # noqa: N818 - as above
+    """The claimed job went back to its queue; the message says which and why."""
+
+
 class RunJobs(Task):
     """`jobs.run`: the queue named by the first argument has work."""
 
@@ -40,5 +44,5 @@ def conclude(outcomes: Sequence[Outcome]) -> str:
     if End.FAILED in ends:
         raise JobFailed(said)
     if ends & {End.REQUEUED, End.LOST}:
-        raise Retry(said)
+        raise Retry(said, JobRequeued(said))  # Flower shows the inner one
     return said

@@ -13,7 +13,7 @@ BLOCK = re.compile(r"```sh run\n(.*?)```", re.DOTALL)
 def test_the_first_afternoon_works_as_written(platform: Platform) -> None:
     blocks = BLOCK.findall((ROOT / "README.md").read_text())
     assert len(blocks) == 3
-    submit, follow, look = ("\n".join(["set -eu", block]) for block in blocks)
+    submit, follow, look = (f"set -eu\n{block}" for block in blocks)
     shell = f". {platform.state.path}/client.env\n"
 
     job = json.loads(_run(shell + submit))
