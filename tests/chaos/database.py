@@ -86,6 +86,19 @@ class Rows:
             finally:
                 connection.execute("ROLLBACK")
 
+    def is_locked(self) -> bool:
+        """Say whether somebody is inside a write to SQLite, which keeps all others out."""
+        if not self._is_sqlite:
+            return False
+        with contextlib.closing(self._connect(may_write=True)) as connection:
+            try:
+                connection.execute("PRAGMA busy_timeout = 100")
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return True
+            connection.execute("ROLLBACK")
+            return False
+
     def _connect(self, *, may_write: bool = False) -> Any:
         if not self._is_sqlite:
             return psycopg.connect(self._url.replace("+psycopg", ""), autocommit=True)

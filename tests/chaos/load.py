@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Coroutine, Iterator
 from contextlib import asynccontextmanager
 from itertools import islice
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 BURST_SECONDS = 1.5
-WATCHERS = 6
-LOOK_SECONDS = 0.06
+WATCHERS = 4
+LOOK_SECONDS = 0.08
 LIST_SECONDS = 2.0
 LIST_JOBS = 50
 WAIT_SECONDS = 5
@@ -26,6 +27,7 @@ WAITING_SHARE = 0.1
 FETCHED_SHARE = 0.2
 AGAIN_SHARE = 0.2
 LAST_LOOKS = 8
+DRAIN_LOOK_SECONDS = 1.0
 
 
 class Load:
@@ -39,6 +41,8 @@ class Load:
         self._chance = random.Random(f"traffic of {seed}")
         self._seed = seed
         self._tasks: set[asyncio.Task[None]] = set()
+        self._open: deque[JobHistory] = deque()
+        self._ended: list[JobHistory] = []
 
     def accepted(self) -> int:
         """Count the submits that were answered with a job."""
@@ -85,7 +89,7 @@ class Load:
             async with asyncio.timeout(seconds):
                 while open_jobs := [history for history in self.histories if not history.has_ended]:
                     await self._look_at_each([history for history in open_jobs if history.job_ids])
-                    await asyncio.sleep(0.3)
+                    await asyncio.sleep(DRAIN_LOOK_SECONDS)
                 await asyncio.gather(*self._tasks)
         except TimeoutError:
             self.client.gives_up = True
@@ -116,6 +120,7 @@ class Load:
         if history.job_id is None:
             return
         self.by_id[history.job_id] = history
+        self._open.append(history)
         if plan.cancel_after is not None:
             await asyncio.sleep(plan.cancel_after)
             await self.client.cancel(history)
@@ -129,17 +134,20 @@ class Load:
             await asyncio.sleep(seconds)
 
     async def _watch(self) -> None:
-        """Look at open jobs mostly, at ended ones now and then: they must not change."""
+        """Look at open jobs mostly, one after the other, and at ended ones now and then: they must not change."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            wants_ended = self._chance.random() < AGAIN_SHARE
-            known = [history for history in self.by_id.values() if history.has_ended is wants_ended]
-            if not known:
-                continue
-            history = self._chance.choice(known)
-            job = await self.client.look(history)
-            if job and job["status"] == "succeeded" and self._chance.random() < FETCHED_SHARE:
-                await self.client.fetch(history, job)
+            if self._ended and self._chance.random() < AGAIN_SHARE:
+                await self._look_and_fetch(self._chance.choice(self._ended))
+            elif self._open:
+                history = self._open.popleft()
+                await self._look_and_fetch(history)
+                (self._ended if history.has_ended else self._open).append(history)
+
+    async def _look_and_fetch(self, history: JobHistory) -> None:
+        job = await self.client.look(history)
+        if job and job["status"] == "succeeded" and self._chance.random() < FETCHED_SHARE:
+            await self.client.fetch(history, job)
 
     async def _look_at_lists(self) -> None:
         while True:

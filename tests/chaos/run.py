@@ -50,6 +50,7 @@ class Aftermath:
 
     name: str
     proof: str
+    seen: str
     broken: list[str]
     moved_seconds: float | None = None
     """From its end until every job that was running then had ended or moved."""
@@ -106,13 +107,14 @@ async def _break(fault: Fault) -> Aftermath:
     await fault.heal()
     ended_at, finished = time.monotonic(), rows.count("finished_at IS NOT NULL")
     load.submit_next(3)
-    aftermath = Aftermath(fault.name, "", fault.broken)
+    aftermath = Aftermath(fault.name, "", "", fault.broken)
     if await until(lambda: rows.count("finished_at IS NOT NULL") > finished, RECOVERY_SECONDS):
         aftermath.flow_seconds = time.monotonic() - ended_at
     if await until(lambda: not rows.still_held(fault.held), RECOVERY_SECONDS):
         aftermath.moved_seconds = time.monotonic() - ended_at
     await fault.judge()
     aftermath.proof = fault.proof
+    aftermath.seen = fault.proof or f"NEVER FIRED ({fault.seen or 'nothing was seen'})"
     return aftermath
 
 

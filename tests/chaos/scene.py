@@ -18,7 +18,7 @@ TICK_SECONDS = 0.5
 DRAIN_SECONDS = 1.5
 RESTART_SECONDS = 60.0
 BUSY_SECONDS = 15.0
-BUSY_JOBS = 3
+BUSY_JOBS = 6
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Scene:
 
     async def until_busy(self) -> None:
         """Bring more jobs than are running already and wait until they run."""
-        self.load.submit_next(8 * BUSY_JOBS)
+        self.load.submit_next(5 * BUSY_JOBS)
         await until(lambda: any(len(self.held_by(kept)) >= BUSY_JOBS for kept in self.workers()), BUSY_SECONDS)
 
     async def kill_and_wait(self, victims: list[Kept]) -> None:

@@ -82,7 +82,7 @@ def _plan(chance: random.Random, name: str) -> Plan:
 
 
 def _sleep_ms(chance: random.Random) -> int:
-    shortest, longest = chance.choices([(0, 100), (100, 600), (1000, 3000)], [5, 4, 1])[0]
+    shortest, longest = chance.choices([(0, 100), (100, 800), (1000, 3000)], [5, 4, 1.5])[0]
     return chance.randint(shortest, longest)
 
 

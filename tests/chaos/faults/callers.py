@@ -41,7 +41,7 @@ class CancelRace(Fault):
 
     def _plan(self, number: int) -> Plan:
         chance = self.scene.chance
-        orders = f"fake:sleep-ms={chance.randint(0, 120)} fake:tokens=3"
+        orders = f"fake:sleep-ms={chance.randint(0, 250)} fake:tokens=3"
         plan = plan_job(TEXT, f"race {number}", orders, expected=CANCELED)
         return replace(plan, cancel_after=chance.uniform(0, LONGEST_RACE_SECONDS))
 

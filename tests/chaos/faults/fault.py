@@ -18,6 +18,8 @@ class Fault:
         self.scene = scene
         self.proof = ""
         """What shows that it really happened; empty when it did not."""
+        self.seen = ""
+        """What there was to see instead, when there is no proof."""
         self.broken: list[str] = []
         """Sentences about what must not happen under this fault and did."""
         self.held: dict[str, int] = {}

@@ -9,7 +9,6 @@ from tests.chaos.history import JobHistory
 from tests.chaos.scene import RESTART_SECONDS
 
 BURST = 24
-LONGEST_MOMENT_SECONDS = 0.06
 LEAST_KILLS, MOST_KILLS = 2, 10
 SICK_SECONDS = 2.5
 
@@ -22,14 +21,18 @@ class ApiKillBeforeReply(Fault):
     async def inject(self) -> None:
         sent: list[JobHistory] = []
         for number in range(MOST_KILLS):
-            sent += self.scene.load.submit_next(BURST)
-            await asyncio.sleep(self.scene.chance.uniform(0, LONGEST_MOMENT_SECONDS))
+            burst = self.scene.load.submit_next(BURST)
+            answers = self.scene.chance.randint(1, BURST // 2)
+            while sum(bool(history.job_ids) for history in burst) < answers:  # noqa: ASYNC110 - to strike at once
+                await asyncio.sleep(0)
             await self.scene.kill_and_wait([self.scene.part("api")])
-            await self.scene.load.submitted(sent)
+            await self.scene.load.submitted(burst)
+            sent += burst
             lost = sum(1 for history in sent if history.lost_replies)
             replayed = sum(1 for history in sent if history.lost_replies and history.was_replayed)
+            self.seen = f"{number + 1} kills, {lost} answers lost, {replayed} of them had made their job"
             if replayed and number + 1 >= LEAST_KILLS:
-                self.proof = f"{number + 1} kills, {lost} answers lost, {replayed} of them had made their job"
+                self.proof = self.seen
                 return
 
 

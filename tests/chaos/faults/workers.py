@@ -8,6 +8,8 @@ from tests.chaos.faults.fault import Fault
 from tests.chaos.keeper import Kept
 from tests.chaos.scene import DRAIN_SECONDS, LEASE_SECONDS, RESTART_SECONDS, TICK_SECONDS
 
+TRIES = 3
+
 
 class KillWorker(Fault):
     """Kill -9 of the worker that holds most jobs."""
@@ -46,11 +48,21 @@ class StopWorker(Fault):
     needs_calm = True
 
     async def inject(self) -> None:
-        self._frozen, self.held = await self.scene.busy_worker()
+        for _ in range(TRIES):
+            self._frozen, self.held = await self.scene.busy_worker()
+            await self._freeze()
+            if self.proof:
+                return
+            self._frozen.cont()
+            await asyncio.sleep(LEASE_SECONDS)
+
+    async def _freeze(self) -> None:
+        """Stop it for longer than its lease; inside a write on SQLite that stops the reconciler, too."""
         self._frozen.stop()
         await asyncio.sleep(LEASE_SECONDS + 2 * TICK_SECONDS + 1)
-        if moved := len(self.held) - self.scene.rows.still_held(self.held):
-            self.proof = f"{moved} of its {len(self.held)} jobs moved on while it was frozen"
+        moved, locked = len(self.held) - self.scene.rows.still_held(self.held), self.scene.rows.is_locked()
+        self.seen = f"{moved} of its {len(self.held)} jobs moved on while it was frozen" + locked * ", in a write"
+        self.proof = self.seen if moved else ""
 
     async def heal(self) -> None:
         self._frozen.cont()
