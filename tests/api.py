@@ -1,8 +1,9 @@
 """The API as tests use it: the real app over SQLite and in-memory twins, and a worker that the test plays itself."""
 
+import asyncio
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -205,6 +206,13 @@ async def open_desk(services: Services) -> AsyncIterator[Desk]:
         declare_queues(services.database, services.catalog)
         client.headers["Authorization"] = f"Bearer {desk.key()}"
         yield desk
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until something holds; give up after a minute."""
+    async with asyncio.timeout(60):
+        while not await holds():  # noqa: ASYNC110 - what changes is in another process or in SQL
+            await asyncio.sleep(0.02)
 
 
 def with_settings(services: Services, **settings: Any) -> Services:

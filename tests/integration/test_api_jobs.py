@@ -11,7 +11,7 @@ from producer_api.documents import JobPage
 from schemas.events import EventType
 from schemas.jobs import Job, Status
 from storage import jobs, retention
-from tests.api import TEXT, Desk
+from tests.api import TEXT, Desk, eventually
 
 
 async def test_a_submitted_job_is_a_row_and_can_be_looked_at(desk: Desk) -> None:
@@ -91,8 +91,11 @@ async def test_waiting_returns_when_the_job_ends(desk: Desk) -> None:
 async def test_a_submit_that_waits_answers_200_with_the_end(desk: Desk) -> None:
     worker = desk.worker()
     submitting = asyncio.create_task(desk.client.post("/v1/jobs", json=TEXT, headers={"Prefer": "wait=50"}))
-    while not desk.count_rows():
-        await asyncio.sleep(0.01)
+
+    async def is_stored() -> bool:
+        return desk.count_rows() == 1
+
+    await eventually(is_stored)
     await worker.finish(worker.claim(), output={"text": "done"})
     answer = await submitting
     assert (answer.status_code, answer.json()["status"]) == (200, "succeeded")

@@ -1,0 +1,184 @@
+"""GET /v1/jobs/{id}/events: the log while there is one, the end from the row, whatever Redis does."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+
+from schemas.base import JsonObject
+from schemas.events import EventType
+from schemas.jobs import Status
+from storage.bell import RedisBell
+from storage.database import Database
+from storage.event_log.streams import RedisEventLog
+from tests.api import Desk, memory_services, open_desk
+
+STARTED: tuple[EventType, JsonObject] = (EventType.STARTED, {})
+HELLO = (EventType.TOKEN, {"text": "hel"}), (EventType.TOKEN, {"text": "lo"})
+FINISHED = (EventType.FINISHED, {"status": "succeeded", "error": None})
+
+
+@dataclass
+class Event:
+    """One event as it came over the wire."""
+
+    id: str
+    type: str
+    data: JsonObject
+
+
+def parse(text: str) -> list[Event]:
+    """Read a whole stream as a browser would."""
+    events = []
+    for block in text.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        if "data" in fields:
+            events.append(Event(fields["id"], fields["event"], json.loads(fields["data"])))
+    return events
+
+
+async def listen(desk: Desk, job_id: str, headers: dict[str, str] | None = None, query: str = "") -> list[Event]:
+    async with asyncio.timeout(60):
+        answer = await desk.client.get(f"/v1/jobs/{job_id}/events{query}", headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.headers["x-accel-buffering"] == "no"
+    assert answer.text.startswith("retry: 1000\n\n")
+    return parse(answer.text)
+
+
+async def told(desk: Desk) -> str:
+    """A job that has ended with its whole story in the log."""
+    job_id = await desk.submit()
+    worker = desk.worker()
+    job = worker.claim()
+    await worker.say(job, STARTED, *HELLO)
+    await worker.finish(job, output={"text": "hello"})
+    await worker.say(job, FINISHED, begin=4)
+    return job_id
+
+
+async def test_an_ended_job_is_told_from_its_log(desk: Desk) -> None:
+    events = await listen(desk, await told(desk))
+    assert [(event.id, event.type) for event in events] == [
+        ("1-1", "started"),
+        ("1-2", "token"),
+        ("1-3", "token"),
+        ("1-4", "finished"),
+    ]
+    assert events[1].data | {"at": 0} == {"attempt": 1, "seq": 2, "type": "token", "at": 0, "data": {"text": "hel"}}
+
+
+async def test_a_reader_resumes_after_the_last_event_that_it_saw(desk: Desk) -> None:
+    job_id = await told(desk)
+    assert [event.id for event in await listen(desk, job_id, {"Last-Event-ID": "1-2"})] == ["1-3", "1-4"]
+    assert [event.id for event in await listen(desk, job_id, query="?after=1-3")] == ["1-4"]
+    assert len(await listen(desk, job_id, {"Last-Event-ID": "nonsense"})) == 4
+
+
+async def test_who_has_seen_the_end_is_told_not_to_come_back(desk: Desk) -> None:
+    job_id = await told(desk)
+    answer = await desk.client.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": "1-4"})
+    assert (answer.status_code, answer.content) == (204, b"")
+
+
+async def test_events_come_as_they_happen(desk: Desk) -> None:
+    job_id = await desk.submit()
+    listening = asyncio.create_task(listen(desk, job_id))
+    worker = desk.worker()
+    job = worker.claim()
+    for number, event in enumerate((STARTED, *HELLO), start=1):
+        await worker.say(job, event, begin=number)
+        await asyncio.sleep(0.02)
+    assert not listening.done()
+    await worker.finish(job)
+    await worker.say(job, FINISHED, begin=4)
+    assert [event.type for event in await listening] == ["started", "token", "token", "finished"]
+
+
+async def test_last_words_that_come_after_the_row_are_not_lost(desk: Desk) -> None:
+    job_id = await desk.submit()
+    worker = desk.worker()
+    job = worker.claim()
+    await worker.say(job, STARTED)
+    listening = asyncio.create_task(listen(desk, job_id))
+    await worker.finish(job)
+    await asyncio.sleep(0.1)
+    await worker.say(job, *HELLO, FINISHED, begin=2)
+    assert [event.type for event in await listening] == ["started", "token", "token", "finished"]
+
+
+async def test_a_job_that_never_ran_ends_from_its_row(desk: Desk) -> None:
+    job_id = await desk.submit()
+    listening = asyncio.create_task(listen(desk, job_id))
+    await asyncio.sleep(0.05)
+    await desk.client.post(f"/v1/jobs/{job_id}/cancel")
+    [event] = await listening
+    assert (event.id, event.type, event.data["data"]) == ("0-1", "finished", {"status": "canceled", "error": None})
+
+
+async def test_a_lost_log_does_not_lose_the_end(desk: Desk) -> None:
+    job_id = await desk.submit()
+    worker = desk.worker()
+    job = worker.claim()
+    await worker.say(job, STARTED, *HELLO)
+    error = {"type": "job_error", "code": "timeout", "message": "Too long.", "retryable": False}
+    await worker.finish(job, Status.FAILED, error=error)
+    await desk.events.erase([job_id])
+    [event] = await listen(desk, job_id, {"Last-Event-ID": "1-3"})
+    assert (event.id, event.data["data"]) == ("1-4", {"status": "failed", "error": error})
+
+
+async def test_a_new_attempt_begins_with_restarted(desk: Desk) -> None:
+    job_id = await desk.submit()
+    worker = desk.worker()
+    job = worker.claim()
+    await worker.say(job, STARTED, *HELLO)
+    listening = asyncio.create_task(listen(desk, job_id, {"Last-Event-ID": "1-3"}))
+    await asyncio.sleep(0.05)
+    lost = desk.database.transact(lambda c: c.exec_driver_sql("UPDATE jobs SET status='queued', owner=NULL"))
+    assert lost.rowcount == 1
+    again = worker.claim()
+    await worker.say(again, (EventType.RESTARTED, {}), HELLO[0])
+    await worker.finish(again)
+    await worker.say(again, FINISHED, begin=3)
+    assert [(event.id, event.type) for event in await listening] == [
+        ("2-1", "restarted"),
+        ("2-2", "token"),
+        ("2-3", "finished"),
+    ]
+
+
+@pytest.fixture
+async def deaf_desk(api_database: Database) -> AsyncIterator[Desk]:
+    """An API whose Redis is not there at all."""
+    services = memory_services(api_database)
+    object.__setattr__(services, "events", RedisEventLog(services.redis))
+    object.__setattr__(services, "bell", RedisBell(services.redis))
+    async with open_desk(services) as opened:
+        yield opened
+
+
+async def test_without_redis_jobs_are_accepted_canceled_waited_for_and_told(deaf_desk: Desk) -> None:
+    first, second = await deaf_desk.submit(), await deaf_desk.submit()
+    listening = asyncio.create_task(listen(deaf_desk, first))
+    waiting = asyncio.create_task(deaf_desk.client.get(f"/v1/jobs/{second}?wait=50"))
+    await asyncio.sleep(0.05)
+    for job_id in (first, second):
+        assert (await deaf_desk.client.post(f"/v1/jobs/{job_id}/cancel")).json()["status"] == "canceled"
+    [event] = await listening
+    assert (event.type, event.data["data"]["status"]) == ("finished", "canceled")
+    assert (await waiting).json()["status"] == "canceled"
+    assert (await deaf_desk.client.delete(f"/v1/jobs/{first}")).status_code == 204
+
+
+async def test_a_stopping_process_lets_its_listeners_go(desk: Desk) -> None:
+    job_id = await desk.submit()
+    listening = asyncio.create_task(listen(desk, job_id))
+    waiting = asyncio.create_task(desk.client.get(f"/v1/jobs/{job_id}?wait=50"))
+    await asyncio.sleep(0.05)
+    desk.app.state.api.watch.close()
+    assert await listening == []
+    assert (await waiting).json()["status"] == "queued"
