@@ -19,15 +19,15 @@ class Environment(StrEnum):
 class ApiSettings(Settings):
     """Addresses, limits and who started us."""
 
-    environment: Environment = Environment.PRODUCTION
-    api_host: str = "127.0.0.1"
-    api_port: int = Field(8000, ge=0, le=65_535)
+    environment: Environment = Field(Environment.PRODUCTION, description="`development` shows /docs to everybody.")
+    api_host: str = Field("127.0.0.1", description="The address to listen on.")
+    api_port: int = Field(8000, ge=0, le=65_535, description="The port to listen on.")
     public_url: str | None = Field(None, description="What links begin with; the request's own host when unset.")
-    max_queued_per_caller: int = Field(10_000, ge=1)
-    max_body_bytes: int = Field(8 * 2**20, ge=1024)
+    max_queued_per_caller: int = Field(10_000, ge=1, description="More waiting jobs of one caller are refused (429).")
+    max_body_bytes: int = Field(8 * 2**20, ge=1024, description="Larger request bodies are refused (413).")
     max_drain_bytes: int = Field(32 * 2**20, ge=1024, description="What is read of a body that is refused.")
-    wait_limit_seconds: float = Field(60, gt=0)
-    presign_seconds: int = Field(3600, ge=1, le=7 * 86_400)
+    wait_limit_seconds: float = Field(60, gt=0, description="The longest `Prefer: wait`; more counts as this.")
+    presign_seconds: int = Field(3600, ge=1, le=7 * 86_400, description="How long presigned links work.")
     stop_seconds: float = Field(8, gt=0, description="How long a stopping API lets its answers finish.")
-    parent_fd: int | None = None
-    ready_file: str | None = None
+    parent_fd: int | None = Field(None, description="A pipe whose other end the supervisor holds.")
+    ready_file: str | None = Field(None, description="A file that appears when the part is ready.")

@@ -10,13 +10,16 @@ from schemas.settings import Settings
 class StorageSettings(Settings):
     """Where the truth, the hints and the bytes are."""
 
-    database_url: str = "sqlite+pysqlite:///.stoker/data/stoker.db"
+    database_url: str = Field(
+        "sqlite+pysqlite:///.stoker/data/stoker.db",
+        description="SQLAlchemy's URL of SQLite or Postgres (`postgresql+psycopg://…`).",
+    )
     database_wait_seconds: float = Field(30, ge=0, description="How long a start waits for SQL before it gives up.")
-    redis_url: str = "redis://127.0.0.1:6379/0"
-    s3_endpoint: str = "http://127.0.0.1:9000"
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="The broker, event logs and bells.")
+    s3_endpoint: str = Field("http://127.0.0.1:9000", description="The object store, as the parts reach it.")
     s3_public_endpoint: str | None = Field(None, description="What presigned links use; the endpoint when unset.")
-    s3_region: str = "us-east-1"
-    s3_access_key: str = ""
-    s3_secret_key: str = Field("", repr=False)
-    s3_bucket: str = "stoker"
-    catalog: str = "models.toml"
+    s3_region: str = Field("us-east-1", description="The object store's region.")
+    s3_access_key: str = Field("", description="Its access key.")
+    s3_secret_key: str = Field("", repr=False, description="Its secret key.")
+    s3_bucket: str = Field("stoker", description="The bucket, made when it is missing.")
+    catalog: str = Field("models.toml", description="The catalog's path.")
