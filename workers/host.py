@@ -24,7 +24,8 @@ class Host:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, name="engine", daemon=True)
+        self._over = self.loop.create_future()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
         """Start the loop."""
@@ -44,8 +45,15 @@ class Host:
             self.submit(self.engine.close()).result(CLOSE_SECONDS)
         except Exception:
             log.exception("The engine did not close.")
-        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.loop.call_soon_threadsafe(self._over.set_result, None)
         self._thread.join(CLOSE_SECONDS)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
+            runner.run(self._last_until_over())
+
+    async def _last_until_over(self) -> None:
+        await self._over
 
     async def _load(self, example: JsonObject | None) -> None:
         await self.engine.load()

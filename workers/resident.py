@@ -63,11 +63,12 @@ class Resident:
         self._gate = Gate()
         self._writer = EventWriter(RedisEventLog(self._redis))
         stage = Stage(self._host.loop, self._host.engine, self._writer)
+        self._hint_line = AsyncHints(self._redis, HINT_TASK)
         slots = model.max_in_flight
         self._execution = Execution(
             Workplace(stores.database, stores.objects, stage, place.device),
             self._gate,
-            AsyncHints(self._redis, HINT_TASK),
+            self._hint_line,
             queue=place.queue,
             siblings=[other.queue for other in placements_of(model) if other != place],
             slots=slots,
@@ -117,6 +118,11 @@ class Resident:
 
     def _leave(self) -> None:
         self._lease.leave()
-        self._host.submit(self._writer.flush(FLUSH_SECONDS)).result()
+        self._host.submit(self._close()).result()
         self._host.close()
         log.info("The worker has stopped.")
+
+    async def _close(self) -> None:
+        await self._writer.flush(FLUSH_SECONDS)
+        await self._hint_line.flush()
+        await self._redis.aclose()

@@ -1,4 +1,4 @@
-"""Fixtures of the integration tests: an API of their own."""
+"""Fixtures of the integration tests: an API of their own, databases with today's schema."""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -28,3 +28,19 @@ async def desk(api_database: Database) -> AsyncIterator[Desk]:
     """An API over SQLite and in-memory twins."""
     async with open_desk(memory_services(api_database)) as opened:
         yield opened
+
+
+@pytest.fixture
+def database_url(api_template: Path, tmp_path: Path) -> str:
+    """The address of an empty SQLite database, for processes of their own."""
+    database = migrated(api_template, tmp_path)
+    database.close()
+    return database.engine.url.render_as_string()
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """An empty SQLite database."""
+    database = Database(database_url)
+    yield database
+    database.close()

@@ -1,0 +1,181 @@
+"""A worker's inside in one process: a real database and Redis, a fake engine, objects in memory, no Celery."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from schemas.base import JsonObject
+from schemas.catalog import Model
+from schemas.errors import ObjectStoreFaultError
+from schemas.events import Envelope
+from storage import claims, jobs, workers
+from storage.claims import Claim
+from storage.database import Database
+from storage.event_log.streams import RedisEventLog
+from storage.hints import AsyncHints
+from storage.jobs import Submission
+from storage.objects.memory import MemoryObjectStore
+from storage.redis import async_client
+from storage.rows import JobRow
+from tasks.attempt import Reason, Workplace
+from tasks.dispatch import HINT_TASK
+from tasks.event_writer import EventWriter
+from tasks.execution import Execution
+from tasks.gate import Gate
+from tasks.outcome import Outcome
+from tasks.performance import Stage
+from tests.contract.sql import QUEUE, new_job
+from workers.engines.fake import FakeEngine
+from workers.host import Host
+
+SIBLING = "text.echo.cpu1"
+WORKER = "worker_a"
+PATIENCE_SECONDS = 20.0
+
+
+class SickObjectStore(MemoryObjectStore):
+    """Objects in memory; the next `faults` puts and gets fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.faults = 0
+        self.failed = threading.Event()
+
+    def put(self, key: str, content: bytes, content_type: str) -> None:
+        self._maybe_fail()
+        super().put(key, content, content_type)
+
+    def get(self, key: str) -> bytes:
+        self._maybe_fail()
+        return super().get(key)
+
+    def _maybe_fail(self) -> None:
+        if self.faults:
+            self.faults -= 1
+            self.failed.set()
+            raise ObjectStoreFaultError
+
+    def keys(self) -> list[str]:
+        return [entry.key for entry in self.list("", None, 1000)]
+
+
+class Bench:
+    """An execution with all that it stands on, and short words to drive it."""
+
+    def __init__(self, database: Database, redis_url: str, engine: FakeEngine, slots: int) -> None:
+        self.database = database
+        self.objects = SickObjectStore()
+        self.engine = engine
+        self.host = Host(engine)
+        self.gate = Gate()
+        redis = async_client(redis_url)
+        self.log = RedisEventLog(redis)
+        self.writer = EventWriter(self.log)
+        self.redis = redis
+        self.hints = AsyncHints(redis, HINT_TASK)
+        self.execution = Execution(
+            Workplace(database, self.objects, Stage(self.host.loop, engine, self.writer), "cpu0"),
+            self.gate,
+            self.hints,
+            queue=QUEUE,
+            siblings=[SIBLING],
+            slots=slots,
+        )
+        self.execution.worker_id = WORKER
+        self.threads = ThreadPoolExecutor(16)
+
+    def submit(self, given: JsonObject | str = "hello", **changes: Any) -> str:
+        """A queued job; its id."""
+        content = {"prompt": given, "max_tokens": 5} if isinstance(given, str) else given
+        job = new_job(**changes)
+        return self.database.write(jobs.submit, Submission(job, json.dumps(content))).job_id
+
+    def hint(self, **flags: bool) -> list[Outcome]:
+        """Run what a hint sets in motion."""
+        return self.execution.on_hint(QUEUE, **flags)
+
+    def begin(self, **flags: bool) -> Future[list[Outcome]]:
+        """Like hint, in a thread; returns once something runs."""
+        before = self.gate.in_flight
+        running = self.threads.submit(self.hint, **flags)
+        self.until(lambda: self.gate.in_flight > before or running.done())
+        return running
+
+    def row(self, job_id: str) -> JobRow:
+        """A job's row, which must be there."""
+        found = self.database.read(lambda connection: jobs.find(connection, job_id))
+        assert found is not None
+        return found
+
+    def events(self, job_id: str) -> list[Envelope]:
+        """What the job said."""
+        self.host.submit(self.writer.flush(PATIENCE_SECONDS)).result()
+        return self.host.submit(self.log.read(job_id, None)).result()
+
+    def hints_waiting(self) -> int:
+        """How many hints the worker sent to its own queue."""
+        count: int = self.host.submit(self._count_hints()).result()
+        return count
+
+    async def _count_hints(self) -> int:
+        return int(await self.redis.llen(QUEUE))
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something is true."""
+        pause = threading.Event()
+        for _ in range(int(PATIENCE_SECONDS / 0.005)):
+            if condition():
+                return
+            pause.wait(0.005)
+        raise TimeoutError("it did not become true")
+
+    def close(self) -> None:
+        """Stop everything."""
+        self.execution.stop_all(Reason.REPLACED)
+        self.gate.close()
+        self.threads.shutdown()
+        self.host.submit(self._close()).result()
+        self.host.close()
+
+    async def _close(self) -> None:
+        await self.writer.flush(PATIENCE_SECONDS)
+        await self.hints.flush()
+        await self.redis.aclose()
+
+
+def make_engine(engine_class: type[FakeEngine] = FakeEngine, slots: int = 4, **options: Any) -> FakeEngine:
+    """A fake engine that takes no time unless told to."""
+    fields = {"alias": "echo", "kind": "text", "engine": "fake", "source": "builtin", "devices": ["cpu0", "cpu1"]}
+    return engine_class(Model.model_validate({**fields, "max_in_flight": slots, "options": options}))
+
+
+@contextmanager
+def run_bench(database: Database, redis_url: str, engine: FakeEngine | None = None) -> Iterator[Bench]:
+    """A bench whose engine is loaded and whose worker has a row."""
+    engine = engine or make_engine()
+    bench = Bench(database, redis_url, engine, engine.capacity().slots)
+    introduce(database, WORKER)
+    bench.host.start()
+    bench.host.load(None).result()
+    bench.gate.open(engine.capacity())
+    try:
+        yield bench
+    finally:
+        bench.close()
+
+
+def introduce(database: Database, worker_id: str, lease_seconds: float = 60) -> None:
+    """Write a worker's row; a lease below zero makes one that is lost already."""
+    worker = workers.NewWorker(worker_id, "text", "echo", "cpu0", QUEUE, "host", 1, "ready", 4)
+    database.transact(lambda connection: workers.register(connection, worker, lease_seconds))
+
+
+def lose(database: Database, times: int = 1) -> None:
+    """Have the workers of every queued job die, so often."""
+    for _ in range(times):
+        for most_lost in (0, 2):
+            database.write(claims.claim, Claim(QUEUE, "worker_gone", 1000, most_lost))
+        database.transact(workers.requeue_lost)
