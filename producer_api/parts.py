@@ -72,7 +72,7 @@ def _worker(model: str, device: str) -> PartRow:
     )
 
 
-BEAT = (*CELERY, "beat", "--schedule", "{state}/beat-schedule", "--pidfile", "{ready_file}")
+BEAT = (*CELERY, "beat", "--pidfile={ready_file}")
 FLOWER_OPTIONS = (
     "--port={flower_port}",
     "--read-only",
