@@ -1,0 +1,137 @@
+"""The sweep erases what was kept as promised, finds orphans, and leaves everything else alone."""
+
+import time
+
+import pytest
+
+from schemas.errors import ObjectStoreFaultError
+from schemas.jobs import Status
+from storage.database import Database
+from storage.objects.memory import MemoryObjectStore
+from storage.objects.port import object_key
+from tasks import sweep as sweeping
+from tasks.settings import TaskSettings
+from tasks.sweep import Sweep
+from tests.contract.sql import claim_one, finish, row, submit
+
+NOW = 0.000_001
+
+
+class World:
+    def __init__(self, database: Database, **settings: float) -> None:
+        self.database = database
+        self.objects = MemoryObjectStore()
+        self.erased_events: list[str] = []
+        self.sweep = Sweep(
+            database,
+            self.objects,
+            TaskSettings.model_validate({"orphan_age_seconds": NOW, **settings}),
+            erase_events=self.erased_events.extend,
+        )
+
+    def ended_job(self, retention_seconds: float) -> tuple[str, str]:
+        """An ended job with an object; their names."""
+        job_id = submit(self.database, retention_seconds=retention_seconds)
+        job = claim_one(self.database)
+        assert job.id == job_id
+        key = self.put(job_id)
+        finish(self.database, job, Status.SUCCEEDED, output='{"a":1}', artifacts=f'[{{"key":"{key}"}}]')
+        return job_id, key
+
+    def put(self, job_id: str) -> str:
+        key = object_key(job_id, 1, "result.json")
+        self.objects.put(key, b"{}", "application/json")
+        return key
+
+    def keys(self) -> list[str]:
+        return [entry.key for entry in self.objects.list("", None, 1000)]
+
+
+@pytest.fixture
+def world(database: Database) -> World:
+    return World(database)
+
+
+def test_what_is_past_its_retention_is_erased(world: World) -> None:
+    old, _ = world.ended_job(NOW)
+    young, kept = world.ended_job(3600)
+    time.sleep(0.01)
+    assert world.sweep.run() == "erase_retained 1, delete_orphans 0, forget 0"
+    found = row(world.database, old)
+    assert (found.status, found.output, found.artifacts) == ("succeeded", None, None)
+    assert found.erased_at is not None
+    assert row(world.database, young).output == '{"a":1}'
+    assert world.keys() == [kept]
+    assert world.erased_events == [old]
+
+
+def test_a_waiting_or_running_job_keeps_its_objects(world: World) -> None:
+    waiting = world.put(submit(world.database))
+    submit(world.database)
+    running = world.put(claim_one(world.database).id)
+    time.sleep(0.01)
+    world.sweep.run()
+    assert sorted({waiting, running}) == sorted(set(world.keys()))
+
+
+def test_an_object_without_a_row_is_an_orphan_once_it_is_old(database: Database) -> None:
+    young = World(database, orphan_age_seconds=3600)
+    young.put("job_unknown")
+    assert young.sweep.delete_orphans() == 0
+    old = World(database)
+    old.put("job_unknown")
+    time.sleep(0.01)
+    assert old.sweep.delete_orphans() == 1
+    assert old.keys() == []
+
+
+def test_what_other_things_own_is_not_touched(world: World) -> None:
+    world.objects.put("adapters/a/weights", b"x", "application/octet-stream")
+    time.sleep(0.01)
+    world.sweep.run()
+    assert world.keys() == ["adapters/a/weights"]
+
+
+def test_objects_of_an_erased_job_are_orphans(world: World) -> None:
+    job_id, _ = world.ended_job(NOW)
+    time.sleep(0.01)
+    world.sweep.erase_retained()
+    late = world.put(job_id)  # as when the store was sick during the erasure
+    time.sleep(0.01)
+    assert world.keys() == [late]
+    assert world.sweep.delete_orphans() == 1
+
+
+def test_a_long_list_is_searched_over_several_sweeps(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeping, "PAGE_OBJECTS", 2)
+    monkeypatch.setattr(sweeping, "PAGES", 1)
+    kept = [world.put(submit(world.database)) for _ in range(3)]
+    for number in range(3):
+        world.put(f"job_unknown{number}")
+    time.sleep(0.01)
+    assert sum(world.sweep.delete_orphans() for _ in range(4)) == 3
+    assert sorted(world.keys()) == sorted(kept)
+
+
+class SickStore(MemoryObjectStore):
+    def delete_prefix(self, prefix: str) -> None:
+        raise ObjectStoreFaultError
+
+
+def test_a_sick_store_cuts_one_duty_short(database: Database) -> None:
+    world = World(database, rows_kept_seconds=0)
+    world.objects = SickStore()
+    world.sweep = Sweep(
+        database, world.objects, TaskSettings(orphan_age_seconds=NOW), erase_events=world.erased_events.extend
+    )
+    world.ended_job(NOW)
+    time.sleep(0.01)
+    assert world.sweep.run() == "delete_orphans 1, forget 0"
+
+
+def test_rows_of_jobs_erased_long_ago_are_forgotten(database: Database) -> None:
+    world = World(database, rows_kept_seconds=0)
+    world.ended_job(NOW)
+    world.ended_job(3600)
+    time.sleep(0.01)
+    assert world.sweep.run() == "erase_retained 1, delete_orphans 0, forget 1"
