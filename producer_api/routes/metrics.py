@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 
 from producer_api.measures import render
-from producer_api.openapi import errors
+from producer_api.openapi import Responses, errors
 from producer_api.state import Admin, ApiHere
 
 router = APIRouter(tags=["health"])
 
+FIGURES: Responses = {
+    200: {"description": "The figures.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+    **errors(),
+}
 
-@router.get("/metrics", response_class=PlainTextResponse, responses=errors())
+
+@router.get("/metrics", response_class=Response, responses=FIGURES)
 async def metrics(api: ApiHere, _: Admin) -> Response:
     """Count requests, jobs, hints and workers, in Prometheus's text form."""
     content = render(api.measures, await api.queues.list(), api.services.hints.dropped)
