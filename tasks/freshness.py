@@ -17,21 +17,20 @@ class Fresh(Generic[Value]):
         self._read = read
         self._seconds = seconds
         self._reading: asyncio.Future[Value] | None = None
-        self._began_at = -seconds
+        self._began_at = 0.0
 
     def forget(self) -> None:
         """Have the value read anew by the next who asks: something has just changed it."""
         self._reading = None
 
     async def get(self) -> Value:
-        """Return the value, read again when it has aged."""
-        now = time.monotonic()
-        if self._reading is None or (self._reading.done() and now - self._began_at > self._seconds):
+        """Return the value, read again when it has aged or could not be read."""
+        now, reading = time.monotonic(), self._reading
+        if reading is None or (reading.done() and (now - self._began_at > self._seconds or _failed(reading))):
             self._began_at = now
-            self._reading = asyncio.ensure_future(self._read())
-        try:
-            return await asyncio.shield(self._reading)
-        except BaseException:
-            if self._reading.done():
-                self._reading = None  # a failure is not kept
-            raise
+            reading = self._reading = asyncio.ensure_future(self._read())
+        return await asyncio.shield(reading)
+
+
+def _failed(reading: asyncio.Future[Value]) -> bool:
+    return reading.cancelled() or reading.exception() is not None
