@@ -35,3 +35,8 @@ def read_settings() -> Settings:
         under_make="MAKELEVEL" in environment,
         colour=sys.stdout.isatty() and "NO_COLOR" not in environment,
     )
+
+
+def client_environment() -> dict[str, str]:
+    """Return the STOKER_* variables, by which a client may be told where the API is."""
+    return {name: value for name, value in os.environ.items() if name.startswith(PREFIX) and value}

@@ -1,0 +1,49 @@
+"""The Python client: jobs, queues, workers, models and keys over HTTP, blocking and asynchronous."""
+
+from stoker.client.asynchronous import AsyncStoker
+from stoker.client.blocking import Stoker
+from stoker.client.documents import Artifact, Drain, Event, Job, JobFailure, Key, Model, Queue, Worker
+from stoker.client.errors import (
+    ApiError,
+    ConflictError,
+    DamagedError,
+    ForbiddenError,
+    GoneError,
+    InvalidError,
+    NotFoundError,
+    ServiceError,
+    StokerError,
+    TooManyError,
+    UnauthenticatedError,
+    UnreachableError,
+    WaitTimeoutError,
+)
+from stoker.client.transcript import Transcript
+
+__all__ = [
+    "ApiError",
+    "Artifact",
+    "AsyncStoker",
+    "ConflictError",
+    "DamagedError",
+    "Drain",
+    "Event",
+    "ForbiddenError",
+    "GoneError",
+    "InvalidError",
+    "Job",
+    "JobFailure",
+    "Key",
+    "Model",
+    "NotFoundError",
+    "Queue",
+    "ServiceError",
+    "Stoker",
+    "StokerError",
+    "TooManyError",
+    "Transcript",
+    "UnauthenticatedError",
+    "UnreachableError",
+    "WaitTimeoutError",
+    "Worker",
+]

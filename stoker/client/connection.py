@@ -1,0 +1,43 @@
+"""How both clients are set up: the address, the key, and what they ask of httpx."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from stoker.client.address import Address, find_address, plain_url
+from stoker.client.exchange import Call
+from stoker.settings import client_environment
+
+CONNECT_SECONDS = 5.0
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def choose_address(url: str | None, api_key: str | None) -> Address:
+    """Return what was given; what was not comes from the environment or the nearest client.env."""
+    if url and api_key:
+        return Address(plain_url(url), api_key)
+    given = {"STOKER_URL": url, "STOKER_API_KEY": api_key}
+    environment = {**client_environment(), **{name: value for name, value in given.items() if value}}
+    return find_address(environment, Path.cwd())
+
+
+def http_options(url: str) -> dict[str, Any]:
+    """Return the options of httpx's clients; proxies are for what is not on this machine."""
+    return {"trust_env": httpx.URL(url).host not in LOOPBACK, "headers": {"User-Agent": "stoker-client"}}
+
+
+def request_of(http: httpx.Client | httpx.AsyncClient, call: Call, api_key: str) -> httpx.Request:
+    """Return a call as httpx sends it."""
+    key = {"Authorization": f"Bearer {api_key}"} if call.wants_key else {}
+    timeout = httpx.Timeout(call.read_seconds, connect=CONNECT_SECONDS)
+    return http.build_request(
+        call.method,
+        call.url,
+        json=call.body,
+        params=dict(call.params) or None,
+        headers={**call.headers, **key},
+        timeout=timeout,
+    )
