@@ -129,7 +129,7 @@ def _faults() -> Iterator[None]:
         yield
     except DBAPIError as error:
         if dialects.is_fault(error):
-            raise DatabaseFaultError(str(error.orig)) from error
+            raise DatabaseFaultError(" ".join(str(error.orig).split())) from error
         if isinstance(error, DataError):
             raise InvalidError(UNSTORABLE) from error
         raise
