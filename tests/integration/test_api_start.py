@@ -1,0 +1,152 @@
+"""How the API starts, refuses to start, and what operators do at the command line: every refusal is a sentence."""
+
+import json
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from storage.callers import KEY_PREFIX
+from storage.versions import newest
+from tests.integration.api_server import ROOT, environment, run_command
+
+NOWHERE = "postgresql+psycopg://stoker:sesame@127.0.0.1:1/stoker"
+BANNED = ("torch", "qdrant_client", "celery", "kombu", "transformers", "vllm", "numpy")
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+package = importlib.import_module("producer_api")
+for found in pkgutil.walk_packages(package.__path__, "producer_api."):
+    importlib.import_module(found.name)
+print(*sorted(set(sys.argv[1:]) & set(sys.modules)))
+"""
+
+
+def refusal(answer: subprocess.CompletedProcess[str]) -> str:
+    """The one sentence of a start that was refused."""
+    assert answer.returncode == 1, answer.stdout + answer.stderr
+    assert "Traceback" not in answer.stderr
+    return answer.stderr.splitlines()[-1]
+
+
+def test_without_sql_it_waits_then_refuses(tmp_path: Path) -> None:
+    answer = run_command(environment(tmp_path, database_url=NOWHERE, database_wait_seconds="0.5"))
+    said = refusal(answer)
+    assert said.startswith("The database at postgresql+psycopg://stoker:***@127.0.0.1:1/stoker does not answer")
+    assert said.endswith("Start it or correct STOKER_DATABASE_URL, then start again.")
+    assert "waiting for the database" in answer.stderr
+    assert "sesame" not in answer.stderr
+
+
+def test_a_database_without_our_tables_is_refused(tmp_path: Path, sqlite_url: str) -> None:
+    said = refusal(run_command(environment(tmp_path, database_url=sqlite_url)))
+    assert said == (
+        f"The database has schema version none and this code needs {newest()}. "
+        "Run `python -m producer_api migrate`, then start again."
+    )
+
+
+def test_a_database_of_a_newer_release_is_refused(tmp_path: Path, database_url: str) -> None:
+    with sqlite3.connect(database_url.partition("///")[2]) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    for command in ((), ("migrate",), ("keys", "list")):
+        said = refusal(run_command(environment(tmp_path, database_url=database_url), *command))
+        assert said.startswith("The database has schema version 9999, which is newer than this code")
+
+
+@pytest.mark.parametrize(
+    ("catalog", "words"),
+    [
+        ('[models.echo]\nknd = "text"', "table [models.echo], key 'kind'"),
+        ('[models.echo]\nkind = "text"\nengine = "fake"\nsource = "x"\ndevices = ["gpu"]', "key 'devices.0'"),
+        ("[models.echo\n", "is not valid TOML"),
+        ("", "has no model"),
+    ],
+)
+def test_a_catalog_with_a_mistake_is_refused(tmp_path: Path, database_url: str, catalog: str, words: str) -> None:
+    path = tmp_path / "models.toml"
+    path.write_text(catalog)
+    for command in ((), ("parts",)):
+        said = refusal(run_command(environment(tmp_path, database_url=database_url), *command))
+        assert said.startswith(f"The catalog {path}")
+        assert words in said
+
+
+def test_a_setting_with_a_mistake_is_refused(tmp_path: Path, database_url: str) -> None:
+    said = refusal(run_command(environment(tmp_path, database_url=database_url, wait_limit_seconds="soon")))
+    assert said.startswith("The setting STOKER_WAIT_LIMIT_SECONDS is not usable")
+
+
+def test_a_taken_port_is_refused(tmp_path: Path, database_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        said = refusal(run_command(environment(tmp_path, database_url=database_url, api_port=port)))
+    assert said.startswith(f"The API cannot listen on 127.0.0.1:{port} (")
+    assert "set STOKER_API_HOST and STOKER_API_PORT" in said
+
+
+def test_migrations_bring_the_tables_and_may_run_again(tmp_path: Path, sqlite_url: str) -> None:
+    told = environment(tmp_path, database_url=sqlite_url)
+    for _ in range(2):
+        answer = run_command(told, "migrate")
+        assert (answer.returncode, answer.stdout) == (0, f"The database has schema version {newest()}.\n")
+
+
+def test_keys_are_made_checked_listed_and_revoked(tmp_path: Path, database_url: str) -> None:
+    told = environment(tmp_path, database_url=database_url)
+    made = json.loads(run_command(told, "keys", "ensure", "--name", "local", "--json").stdout)
+    limited = run_command(
+        told, "keys", "create", "--caller", "bob", "--name", "ci", "--scopes", "submit,read"
+    ).stdout.strip()
+    assert made["key"].startswith(KEY_PREFIX)
+    for key in (made["key"], limited):
+        assert run_command(told, "keys", "check", given=f"{key}\n").returncode == 0
+    listed = run_command(told, "keys", "list").stdout
+    assert made["key"] not in listed
+    lines = [line.split("\t") for line in listed.splitlines()]
+    assert [line[2:] for line in lines] == [
+        ["bob", "ci", "read,submit", "valid"],
+        ["local", "local", "admin,read,submit", "valid"],
+    ]
+    assert run_command(told, "keys", "revoke", made["id"]).returncode == 0
+    assert refusal(run_command(told, "keys", "check", given=made["key"])).startswith("This key is unknown, revoked")
+    assert "revoked" in run_command(told, "keys", "list").stdout
+    assert refusal(run_command(told, "keys", "revoke", "key_x")).startswith("There is no key 'key_x'")
+
+
+def test_a_key_that_expires_says_until_when(tmp_path: Path, database_url: str) -> None:
+    told = environment(tmp_path, database_url=database_url)
+    run_command(told, "keys", "create", "--caller", "bob", "--name", "x", "--expires-in-days", "1")
+    assert "\tuntil 20" in run_command(told, "keys", "list").stdout
+
+
+def test_unknown_scopes_are_named(tmp_path: Path, database_url: str) -> None:
+    answer = run_command(
+        environment(tmp_path, database_url=database_url), "keys", "ensure", "--name", "x", "--scopes", "god"
+    )
+    assert answer.returncode == 2
+    assert "scopes are a list of submit, read, admin" in answer.stderr
+
+
+def test_parts_and_openapi_need_no_database(tmp_path: Path) -> None:
+    told = environment(tmp_path, database_url=NOWHERE)
+    parts = json.loads(run_command(told, "parts", "--json").stdout)["parts"]
+    assert [part["name"] for part in parts][:2] == ["api", "worker-echo-cpu0"]
+    assert json.loads(run_command(told, "openapi").stdout)["info"]["title"] == "Stoker"
+    assert run_command(told, "parts", "--procfile").stdout.startswith("api: python -m producer_api\n")
+
+
+def test_the_api_process_stays_light() -> None:
+    answer = subprocess.run(
+        [sys.executable, "-c", IMPORT_ALL, *BANNED],
+        cwd=ROOT,
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert answer.stdout.split() == []
