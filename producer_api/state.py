@@ -66,6 +66,10 @@ def base_of(request: Request) -> str:
     return given.rstrip("/") if given else f"{request.scope['scheme']}://{request.headers.get('host', '')}"
 
 
+async def _api(request: Request) -> Api:
+    return api_of(request)  # the framework would run a plain function in a thread
+
+
 async def _submitter(request: Request) -> KeyRow:
     return await api_of(request).keys.authenticate(request, Scope.SUBMIT)
 
@@ -78,7 +82,7 @@ async def _admin(request: Request) -> KeyRow:
     return await api_of(request).keys.authenticate(request, Scope.ADMIN)
 
 
-ApiHere = Annotated[Api, Depends(api_of)]
+ApiHere = Annotated[Api, Depends(_api)]
 Submitter = Annotated[KeyRow, Depends(_submitter)]
 Reader = Annotated[KeyRow, Depends(_reader)]
 Admin = Annotated[KeyRow, Depends(_admin)]

@@ -1,0 +1,303 @@
+"""The API as a real process over real Redis, S3 and SQL: whole stories, many waiters, sick stores, polite ends."""
+
+import asyncio
+import http.client
+import json
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+import pytest
+import redis
+
+from schemas.events import EventType
+from storage import versions
+from storage.database import Database
+from tests.api import QUEUE, TEXT, Desk, eventually
+from tests.integration.api_server import ApiServer, environment, run_server, visit
+from tests.services import RedisServer, S3Server, run_postgres, run_redis
+
+MIB = 2**20
+WAITERS = 150
+NOBODY = "127.0.0.1:1"
+
+
+def told(folder: Path, database_url: str, redis_url: str, s3: S3Server | None, **settings: str) -> dict[str, str]:
+    """The environment of a server over these stores."""
+    places = {"s3_endpoint": f"http://{NOBODY}", "s3_access_key": "a", "s3_secret_key": "b"}
+    if s3 is not None:
+        places = {"s3_endpoint": s3.endpoint, "s3_access_key": s3.access_key, "s3_secret_key": s3.secret_key}
+    return environment(folder, database_url=database_url, redis_url=redis_url, **places, **settings)
+
+
+def migrate(url: str) -> str:
+    """Bring a fresh database to today's schema."""
+    database = Database(url)
+    versions.migrate(database)
+    database.close()
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def sql(request: pytest.FixtureRequest) -> str:
+    """The address of an empty database of each kind in turn."""
+    if request.param == "sqlite":
+        return str(request.getfixturevalue("database_url"))
+    return migrate(request.getfixturevalue("postgres_url"))
+
+
+@dataclass
+class House:
+    """A server, a visitor's desk in it, and what it was told."""
+
+    server: ApiServer
+    desk: Desk
+
+
+@pytest.fixture
+async def house(sql: str, redis_url: str, s3_server: S3Server, tmp_path: Path) -> AsyncIterator[House]:
+    """A server over real stores, on each database."""
+    surroundings = told(tmp_path, sql, redis_url, s3_server)
+    with run_server(surroundings, tmp_path) as server:
+        async with visit(server, surroundings) as desk:
+            yield House(server, desk)
+
+
+@pytest.fixture
+async def small_house(database_url: str, redis_url: str, s3_server: S3Server, tmp_path: Path) -> AsyncIterator[House]:
+    """A server over real stores, on SQLite."""
+    surroundings = told(tmp_path, database_url, redis_url, s3_server)
+    with run_server(surroundings, tmp_path) as server:
+        async with visit(server, surroundings) as desk:
+            yield House(server, desk)
+
+
+async def test_a_job_from_submit_to_download(house: House, redis_url: str) -> None:
+    desk = house.desk
+    submitting = asyncio.create_task(desk.client.post("/v1/jobs", json=TEXT, headers={"Prefer": "wait=50"}))
+
+    async def is_stored() -> bool:
+        return desk.count_rows() == 1
+
+    await eventually(is_stored)
+    worker = desk.worker()
+    job = worker.claim()
+    listening = asyncio.create_task(desk.client.get(f"/v1/jobs/{job.id}/events"))
+    await worker.say(job, (EventType.STARTED, {}), (EventType.TOKEN, {"text": "hi"}))
+    await worker.finish(job, output={"text": "hi"}, artifacts=[worker.store(job, "result.json", b'{"text":"hi"}')])
+    await worker.say(job, (EventType.FINISHED, {"status": "succeeded", "error": None}), begin=3)
+    answer = await submitting
+    assert (answer.status_code, answer.json()["output"]) == (200, {"text": "hi"})
+    assert [line for line in (await listening).text.splitlines() if line.startswith("id:")] == [
+        "id: 1-1",
+        "id: 1-2",
+        "id: 1-3",
+    ]
+    result = await desk.client.get(f"/v1/jobs/{job.id}/result", follow_redirects=True)
+    assert (result.content, result.headers["content-disposition"]) == (
+        b'{"text":"hi"}',
+        "attachment; filename*=UTF-8''result.json",
+    )
+    assert (await desk.client.delete(f"/v1/jobs/{job.id}")).status_code == 204
+    assert desk.objects.list(f"jobs/{job.id}/", None, 10) == []
+    with redis.Redis.from_url(redis_url) as client:
+        [hint] = client.lrange(QUEUE, 0, -1)
+    assert json.loads(hint)["headers"]["task"] == "jobs.run"
+
+
+async def test_what_people_look_at_works_on_each_database(house: House) -> None:
+    desk = house.desk
+    job_id = await desk.submit(metadata={"run": "a", "n": 1})
+    other = await desk.submit(metadata={"run": "b"})
+    assert [job["id"] for job in (await desk.client.get("/v1/jobs?metadata[run]=a&metadata[n]=1")).json()["data"]] == [
+        job_id
+    ]
+    assert (await desk.look(other))["queue"]["position"] == 2
+    assert (await desk.client.get(f"/v1/queues/{QUEUE}")).json()["depth"] | {"hints": 0} == {
+        "queued": 2,
+        "scheduled": 0,
+        "running": 0,
+        "hints": 0,
+    }
+    assert (await desk.client.post(f"/v1/queues/{QUEUE}/purge")).json()["canceled"] == 2
+    assert (await desk.client.post(f"/v1/jobs/{job_id}/retry")).json()["retry_of"] == job_id
+    for address in ("/v1/models", "/v1/workers", "/v1/keys", "/metrics", "/health/ready"):
+        assert (await desk.client.get(address)).status_code == 200
+
+
+async def test_many_who_wait_cost_no_thread_and_no_connection(small_house: House, redis_url: str) -> None:
+    desk, server = small_house.desk, small_house.server
+    ids = [await desk.submit() for _ in range(WAITERS)]
+    with redis.Redis.from_url(redis_url) as client:
+        first = asyncio.create_task(desk.client.get(f"/v1/jobs/{ids[0]}?wait=60"))
+        await asyncio.sleep(0.3)
+        before = server.process.num_threads(), len(client.client_list())
+        waiting = [desk.client.get(f"/v1/jobs/{job_id}?wait=60") for job_id in ids]
+        listening = [desk.client.get(f"/v1/jobs/{job_id}/events") for job_id in ids]
+        crowd = [asyncio.create_task(one) for one in (*waiting, *listening)]
+
+        async def all_wait() -> bool:
+            return len(server.process.net_connections()) > 2 * WAITERS
+
+        await eventually(all_wait)
+        await asyncio.sleep(0.5)
+        during = server.process.num_threads(), len(client.client_list())
+        await desk.client.post(f"/v1/queues/{QUEUE}/purge")
+        answers = await asyncio.gather(first, *crowd)
+    assert {answer.status_code for answer in answers} == {200}
+    assert all("canceled" in answer.text for answer in answers)
+    assert during[0] <= before[0] + 4  # SQL's readers, whatever the number of clients
+    assert during[1] <= before[1] + 16  # the pool's bound, as above
+
+
+async def test_the_process_stays_small(small_house: House) -> None:
+    await asyncio.gather(*(small_house.desk.submit() for _ in range(300)))
+    assert small_house.server.process.memory_info().rss < 150 * MIB
+
+
+async def test_a_stopping_server_answers_those_who_wait(small_house: House, tmp_path: Path) -> None:
+    desk, server = small_house.desk, small_house.server
+    job_id = await desk.submit()
+    waiting = asyncio.create_task(desk.client.get(f"/v1/jobs/{job_id}?wait=60"))
+    listening = asyncio.create_task(desk.client.get(f"/v1/jobs/{job_id}/events"))
+
+    async def both_wait() -> bool:
+        return len(server.process.net_connections()) >= 3
+
+    await eventually(both_wait)
+    await asyncio.sleep(0.2)
+    await asyncio.to_thread(server.stop)
+    assert (await waiting).json()["status"] == "queued"
+    assert (await listening).text == "retry: 1000\n\n"
+
+
+def test_the_server_ends_with_its_supervisor(database_url: str, redis_url: str, tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    ready = tmp_path / "ready"
+    surroundings = told(tmp_path, database_url, redis_url, None, parent_fd=str(reader), ready_file=str(ready))
+    with run_server(surroundings, tmp_path, reader) as server:
+        os.close(reader)
+        assert ready.exists()
+        assert server.process.is_running()
+        os.close(writer)
+        server.process.wait(60)
+    assert "The supervisor is gone" in server.log.read_text()
+
+
+def test_without_redis_and_s3_it_starts_serves_and_says_so(database_url: str, tmp_path: Path) -> None:
+    surroundings = told(tmp_path, database_url, f"redis://{NOBODY}/0", None)
+    with run_server(surroundings, tmp_path) as server:
+        answer = httpx.get(f"{server.url}/health/ready", timeout=30)
+        assert (answer.status_code, answer.json()) == (200, {"status": "degraded", "degraded": ["redis", "objects"]})
+        assert httpx.get(f"{server.url}/v1/jobs").status_code == 401
+        server.stop()
+    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    assert ["redis", "objects"] in [line.get("degraded") for line in lines]
+    assert "Traceback" not in server.log.read_text()
+
+
+async def test_a_sick_redis_neither_stops_nor_slows_submits(
+    database_url: str, s3_server: S3Server, tmp_path: Path
+) -> None:
+    with run_redis(tmp_path / "redis") as own:
+        surroundings = told(tmp_path, database_url, own.url, s3_server)
+        with run_server(surroundings, tmp_path) as server:
+            async with visit(server, surroundings) as desk:
+                await _accepts(desk, own)
+
+
+async def _accepts(desk: Desk, own: RedisServer) -> None:
+    """Freeze, kill and bring back Redis under a server: everything is accepted and waiters still hear of the end."""
+    job_id = await desk.submit()
+    waiting = asyncio.create_task(desk.client.get(f"/v1/jobs/{job_id}?wait=60"))
+    own.pause()
+    overheads = [
+        float((await desk.client.post("/v1/jobs", json=TEXT)).headers["x-stoker-overhead-ms"]) for _ in range(20)
+    ]
+    assert sorted(overheads)[10] < 500  # nobody waits for what Redis does not answer
+    desk.database.transact(lambda connection: connection.exec_driver_sql("UPDATE jobs SET status = 'canceled'"))
+    assert (await waiting).json()["status"] == "canceled"
+    own.resume()
+    own.kill()
+    await desk.submit()
+    own.start()
+
+    async def is_hinted() -> bool:
+        await desk.submit()
+        with redis.Redis.from_url(own.url) as client:
+            return bool(client.llen(QUEUE))
+
+    await eventually(is_hinted)
+
+
+async def test_without_sql_nothing_is_accepted_until_it_is_back(
+    redis_url: str, s3_server: S3Server, tmp_path: Path
+) -> None:
+    postgres = run_postgres(tmp_path / "postgres")
+    if postgres.server is None:
+        pytest.skip("the Postgres of STOKER_TEST_POSTGRES_URL is not ours to stop")
+    with postgres:
+        surroundings = told(tmp_path, migrate(postgres.url), redis_url, s3_server)
+        with run_server(surroundings, tmp_path) as server:
+            async with visit(server, surroundings) as desk:
+                await desk.submit()
+                postgres.server.stop()
+                refused = await desk.client.post("/v1/jobs", json=TEXT)
+                assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")
+                assert "postgres" not in refused.text.lower()
+                assert int(refused.headers["retry-after"]) >= 1
+
+                async def is_unavailable() -> bool:
+                    return (await desk.client.get("/health/ready")).status_code == 503
+
+                await eventually(is_unavailable)
+                postgres.server.start()
+
+                async def is_accepted() -> bool:
+                    return (await desk.client.post("/v1/jobs", json=TEXT)).status_code == 202
+
+                await eventually(is_accepted)
+
+
+@pytest.mark.parametrize("size", [9 * MIB, 30 * MIB])
+async def test_an_ordinary_client_sees_why_a_large_body_is_refused(small_house: House, size: int) -> None:
+    def send() -> tuple[int, bytes]:
+        address = urlsplit(small_house.server.url)
+        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)
+        connection.request("POST", "/v1/jobs", body=b"x" * size)  # it reads nothing before it has sent all
+        answer = connection.getresponse()
+        content = answer.read()
+        connection.close()
+        return answer.status, content
+
+    status, content = await asyncio.to_thread(send)
+    assert (status, json.loads(content)["error"]["code"]) == (413, "too_large")
+
+
+async def test_a_body_beyond_all_reason_is_not_read(small_house: House) -> None:
+    address = urlsplit(small_house.server.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    writer.write(b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999999\r\n\r\n")
+    async with asyncio.timeout(30):
+        answer = await reader.read()  # to its end: the connection is closed
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert b"connection: close" in answer.lower()
+
+
+async def test_the_log_has_ids_and_no_secrets(small_house: House) -> None:
+    secret = small_house.desk.client.headers["authorization"].removeprefix("Bearer ")
+    job_id = await small_house.desk.submit(input={"prompt": "Geheimnis"})
+    await asyncio.to_thread(small_house.server.stop)
+    said = small_house.server.log.read_text()
+    lines = [json.loads(line) for line in said.splitlines()]
+    [line] = [line for line in lines if line.get("path") == "/v1/jobs"]
+    assert (line["job"], line["status"], line["part"], line["event"]) == (job_id, 202, "api", "request")
+    assert line["request_id"].startswith("req_")
+    assert secret not in said
+    assert "Geheimnis" not in said
+    assert psutil.pid_exists(small_house.server.process.pid) is False
