@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
+
 from stoker.client.errors import StokerError
 
 FILE = Path(".stoker", "client.env")
@@ -35,13 +37,24 @@ def find_address(environment: Mapping[str, str], folder: Path) -> Address:
         )
     if not api_key:
         raise StokerError(f"There is no key for {url}: set STOKER_API_KEY.")
+    return make_address(url, api_key)
+
+
+def make_address(url: str, api_key: str) -> Address:
+    """Return an address that can be used, or say what is wrong with it."""
+    if not (api_key.isascii() and api_key.isprintable()):
+        raise StokerError("The API key holds characters that no key has; copy it whole, from client.env for example.")
     return Address(plain_url(url), api_key)
 
 
 def plain_url(url: str) -> str:
     """Return an API's address as links begin: no slash and no /v1 at its end."""
-    if not url.startswith(("http://", "https://")):
-        raise StokerError(f"The API's address is '{url}'; it must begin with http:// or https://.")
+    try:
+        read = httpx.URL(url)
+    except httpx.InvalidURL:
+        read = httpx.URL()
+    if read.scheme not in ("http", "https") or not read.host:
+        raise StokerError(f"'{url}' is not the address of an API; it must look like http://127.0.0.1:8000.")
     return url.rstrip("/").removesuffix("/v1")
 
 

@@ -53,7 +53,7 @@ class Api:
 
     def submit(self, request: Mapping[str, Any], idempotency_key: str | None) -> Flow[Job]:
         """Make a job; however often this is sent, it is one."""
-        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        headers = once(idempotency_key)
         return Job((yield from self._json(Call("POST", f"{self.url}/v1/jobs", request, headers=headers))))
 
     def get(self, job: JobRef) -> Flow[Job]:
@@ -108,7 +108,7 @@ class Api:
 
     def retry(self, job: JobRef, idempotency_key: str | None) -> Flow[Job]:
         """Make a new job from one that has ended."""
-        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        headers = once(idempotency_key)
         return Job((yield from self._json(Call("POST", self._job_url(job, "retry"), headers=headers))))
 
     def delete(self, job: JobRef) -> Flow[None]:
@@ -208,6 +208,14 @@ def job_request(
     options = {"policy": policy, "metadata": metadata, "retention_seconds": retention_seconds}
     said = {name: value for name, value in options.items() if value is not None}
     return {"kind": kind, "model": model, "input": given, **said}
+
+
+def once(idempotency_key: str | None) -> dict[str, str]:
+    """Return the header by which however many requests are one; the key is made when none is given."""
+    key = idempotency_key or str(uuid.uuid4())
+    if not (key.isascii() and key.isprintable()):
+        raise StokerError("An idempotency key is made of printable ASCII characters; a UUID will do.")
+    return {"Idempotency-Key": key}
 
 
 def filter_params(wanted: JobFilter) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from stoker.client.address import Address, find_address, plain_url
+from stoker.client.address import Address, find_address, make_address
 from stoker.client.exchange import Call
 from stoker.settings import client_environment
 
@@ -18,7 +18,7 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 def choose_address(url: str | None, api_key: str | None) -> Address:
     """Return what was given; what was not comes from the environment or the nearest client.env."""
     if url and api_key:
-        return Address(plain_url(url), api_key)
+        return make_address(url, api_key)
     given = {"STOKER_URL": url, "STOKER_API_KEY": api_key}
     environment = {**client_environment(), **{name: value for name, value in given.items() if value}}
     return find_address(environment, Path.cwd())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from math import inf
 
 import httpx
 
@@ -13,6 +15,8 @@ from stoker.client.errors import StokerError, error_of
 from stoker.client.exchange import Backoff, Call, may_repeat, retry_after, unreachable
 
 FINISHED = "finished"
+LASTING_SECONDS = 5.0
+"""A connection that lived so long was a good one, though the job was silent."""
 
 
 class EventFeed:
@@ -24,10 +28,11 @@ class EventFeed:
         self._backoff = Backoff(patience_seconds)
         self._seen = _position(after)
         self._unread = b""
+        self._opened_at = inf
 
     def next_call(self) -> Call:
         """Return the request that goes on where the last connection ended."""
-        self._unread = b""
+        self._unread, self._opened_at = b"", inf
         if self._seen is None:
             return self._call
         attempt, seq = self._seen
@@ -36,6 +41,7 @@ class EventFeed:
     def is_open(self, answer: httpx.Response) -> bool:
         """Judge an answer: whether its body is the stream. If not, make the next call, unless it is over."""
         if answer.status_code == httpx.codes.OK:
+            self._opened_at = time.monotonic()
             return True
         if answer.status_code == httpx.codes.NO_CONTENT:
             self.is_over = True
@@ -60,6 +66,8 @@ class EventFeed:
 
     def broke(self, error: httpx.TransportError | None = None) -> None:
         """Note that a connection ended before the job did; raise when it has been so for too long."""
+        if time.monotonic() - self._opened_at >= LASTING_SECONDS:
+            self._backoff.succeed()
         failure = unreachable(self._call, error or httpx.ReadError("The stream ended too early."))
         self._pause(self._backoff.next_delay(), failure)
 
