@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,14 @@ def choose_address(url: str | None, api_key: str | None) -> Address:
 
 def http_options(url: str) -> dict[str, Any]:
     """Return the options of httpx's clients; proxies are for what is not on this machine."""
-    return {"trust_env": httpx.URL(url).host not in LOOPBACK, "headers": {"User-Agent": "stoker-client"}}
+    beyond = httpx.URL(url).host not in LOOPBACK
+    return {"trust_env": beyond, "verify": _trust(), "headers": {"User-Agent": "stoker-client"}}
+
+
+@functools.cache
+def _trust() -> ssl.SSLContext:
+    """Return whom we trust; reading all the certificates takes longer than most calls, so it is done once."""
+    return httpx.create_ssl_context()
 
 
 def request_of(http: httpx.Client | httpx.AsyncClient, call: Call, api_key: str) -> httpx.Request:
