@@ -26,6 +26,8 @@ SUSPECTS_TOGETHER = 4
 LOST_ONCE, LOST_TWICE = 1, 2
 NOTHING = Claimed([], more=False)
 
+OnClaim = Callable[[Sequence[str]], None]
+
 log = get_logger(__name__)
 
 
@@ -52,14 +54,17 @@ class Execution:
         """Return how many events were lost because Redis was sick."""
         return self._workplace.stage.writer.dropped
 
-    def on_hint(self, queue: str, *, suspects: bool = False) -> list[Outcome]:
-        """Claim and run what the queue has for this worker; return what came of it."""
+    def on_hint(self, queue: str, *, suspects: bool = False, on_claim: OnClaim = lambda _: None) -> list[Outcome]:
+        """Claim and run what the queue has for this worker; return what came of it.
+
+        `on_claim` gets the ids of the claimed jobs before they run.
+        """
         if queue != self._queue:
             log.warning("A hint for another queue was dropped.", queue=queue)
             return []
-        return self._run_suspects() if suspects else self._run_clean()
+        return self._run_suspects(on_claim) if suspects else self._run_clean(on_claim)
 
-    def _run_clean(self) -> list[Outcome]:
+    def _run_clean(self, on_claim: OnClaim) -> list[Outcome]:
         place = self.gate.enter()
         if place is None:
             return []
@@ -69,7 +74,9 @@ class Execution:
             return []
         if claimed.more:
             self.hint()
-        return [self._run(claimed.jobs[0], place)]
+        job = claimed.jobs[0]
+        on_claim([job.id])
+        return [self._run(job, place)]
 
     def _claim_one(self) -> Claimed:
         claimed = self._claim(self._queue)
@@ -96,14 +103,14 @@ class Execution:
             log.warning("Nothing was claimed; the reconciler sends the hint again.", queue=queue, fault=str(fault))
             return NOTHING
 
-    def _run_suspects(self) -> list[Outcome]:
+    def _run_suspects(self, on_claim: OnClaim) -> list[Outcome]:
         """Run suspects apart from the others, group by group; between groups the others have their turn."""
         outcomes: list[Outcome] = []
-        while group := self._run_suspect_group():
+        while group := self._run_suspect_group(on_claim):
             outcomes += group
         return outcomes
 
-    def _run_suspect_group(self) -> list[Outcome]:
+    def _run_suspect_group(self, on_claim: OnClaim) -> list[Outcome]:
         with self.gate.isolation() as granted:
             if not granted:
                 return []
@@ -111,7 +118,9 @@ class Execution:
             found = claimed.jobs or self._claim(self._queue, 1, LOST_TWICE).jobs
             if not found:
                 return []
-            log.info("Running suspects apart.", job_ids=[job.id for job in found], lost=found[0].lost)
+            job_ids = [job.id for job in found]
+            log.info("Running suspects apart.", job_ids=job_ids, lost=found[0].lost)
+            on_claim(job_ids)
             with ThreadPoolExecutor(len(found)) as threads:
                 return list(threads.map(self._run, found, [self.gate.admit() for _ in found]))
 

@@ -14,8 +14,11 @@ from celery.worker.consumer import Consumer
 from celery.worker.state import maybe_shutdown
 
 from tasks.logs import get_logger
+from workers.transport import OPTIONS, HintTransport
 
 HEARTBEAT_SECONDS = 5
+EVENTS_SECONDS = 0.2
+WAKE_BYTES = 4096
 RETRY_SECONDS = 1
 
 log = get_logger(__name__)
@@ -36,6 +39,9 @@ class HintConsumer(Consumer):
         self.first_connection_attempt = False
         return connected
 
+    def on_send_event_buffered(self) -> None:
+        """Leave the flush to the worker's timer; the stock consumer publishes after each round of its loop."""
+
     def _on_refused(self, fault: Exception, _interval: float) -> None:
         log.warning("Redis cannot be reached; jobs wait in SQL until it can.", fault=str(fault))
 
@@ -44,8 +50,10 @@ class HintWorker(WorkController):
     """Celery's worker with a pool of threads, stopped by `stop_soon` from any thread."""
 
     def __init__(self, app: Celery, *, name: str, queues: Sequence[str], threads: int) -> None:
-        logging.getLogger("celery").setLevel(logging.WARNING)  # it would say two lines for each hint
-        self._wake_reader, self._wake_writer = os.pipe()
+        logging.getLogger("celery").setLevel(logging.WARNING)  # it would say two lines for each message
+        app.conf.broker_transport = HintTransport
+        app.conf.broker_transport_options = {**app.conf.broker_transport_options, **OPTIONS}
+        self._waking, self._wake = os.pipe()
         super().__init__(
             app=app,
             hostname=name,
@@ -64,11 +72,21 @@ class HintWorker(WorkController):
         trace.setup_worker_optimizations(self.app, self.hostname)
 
     def register_with_event_loop(self, hub: Any) -> None:
-        """Let `stop_soon` interrupt the wait for hints."""
+        """Let other threads interrupt the wait for hints; tell Celery's events in batches."""
         super().register_with_event_loop(hub)
-        hub.add_reader(self._wake_reader, lambda: None)
+        hub.add_reader(self._waking, os.read, self._waking, WAKE_BYTES)
+        hub.call_repeatedly(EVENTS_SECONDS, self._flush_events)
 
     def stop_soon(self) -> None:
         """Take no more hints and return from `start` when the running ones are done."""
         state.should_stop = os.EX_OK
-        os.write(self._wake_writer, b"\0")
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the consumer look around, from any thread."""
+        os.write(self._wake, b"w")
+
+    def _flush_events(self) -> None:
+        sender = self.consumer.event_dispatcher
+        if sender is not None:
+            sender.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from schemas.catalog import Catalog, Model
@@ -9,6 +10,7 @@ from schemas.errors import StartError
 from storage.control import Control
 from storage.event_log.streams import RedisEventLog
 from storage.hints import AsyncHints
+from storage.objects.s3 import open_bucket
 from storage.redis import async_client
 from tasks.attempt import Reason, Workplace
 from tasks.celery_app import create_app
@@ -28,6 +30,7 @@ from workers.host import Host
 from workers.lease import Lease
 from workers.shutdown import Shutdown
 from workers.stores import Stores
+from workers.weights import Weights
 
 FLUSH_SECONDS = 2.0
 SPARE_THREADS = 4
@@ -59,7 +62,7 @@ class Resident:
         self._model = model
         self._ready_file = ready_file
         self._redis = async_client(stores.settings.redis_url)
-        self._host = Host(create_engine(model))
+        self._host = Host(create_engine(model, place.device, _weights(stores).locate))
         self._gate = Gate()
         self._writer = EventWriter(RedisEventLog(self._redis))
         stage = Stage(self._host.loop, self._host.engine, self._writer)
@@ -105,6 +108,9 @@ class Resident:
         log.info("The worker is ready.", model=self._model.alias)
         if not self._shutdown.requested.is_set():
             self._hints.start()
+        if not self._shutdown.requested.is_set():
+            log.error("Celery gave up, so the worker ends; whoever keeps it running starts it anew.")
+            self._shutdown.request()
         self._shutdown.requested.wait()
 
     def _drain(self) -> None:
@@ -126,3 +132,7 @@ class Resident:
         await self._writer.flush(FLUSH_SECONDS)
         await self._hint_line.flush()
         await self._redis.aclose()
+
+
+def _weights(stores: Stores) -> Weights:
+    return Weights(partial(open_bucket, stores.settings), Path(stores.settings.weights_dir))

@@ -7,6 +7,8 @@ import pytest
 
 from storage.database import Database
 from tests.api import Desk, memory_services, migrated, open_desk
+from tests.integration.site import Site, open_site
+from tests.services import S3Server
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +46,10 @@ def database(database_url: str) -> Iterator[Database]:
     database = Database(database_url)
     yield database
     database.close()
+
+
+@pytest.fixture
+def site(database_url: str, redis_url: str, s3_server: S3Server, tmp_path: Path) -> Iterator[Site]:
+    """Services for worker processes."""
+    with open_site(database_url, redis_url, s3_server, tmp_path) as opened:
+        yield opened
