@@ -1,4 +1,4 @@
-"""Which index each statement uses when there are many jobs: a wrong plan costs nothing in a test and all in production.
+"""Which index each statement uses when there are many jobs: a wrong plan costs nothing in a test, all in production.
 
 The plans are those that serve every parameter (`force_generic_plan`), as the connections of storage get them.
 """
