@@ -13,7 +13,8 @@ StokerError
 │   ├── GoneError                   410 gone
 │   ├── TooLargeError               413 too_large
 │   ├── InvalidError                422 invalid
-│   │   └── IdempotencyMismatchError 422 idempotency_mismatch
+│   │   ├── IdempotencyMismatchError 422 idempotency_mismatch
+│   │   └── UrlRefusedError          422 url_refused
 │   └── TooManyError                429 too_many
 ├── ServiceError               ours to mend (5xx)
 │   ├── InternalError               500 internal_error
@@ -179,6 +180,13 @@ class IdempotencyMismatchError(InvalidError):
 
     code = "idempotency_mismatch"
     sentence = "This Idempotency-Key was used with another request body; send a new key for a new request."
+
+
+class UrlRefusedError(InvalidError):
+    """A URL of the caller's that we may not send anything to."""
+
+    code = "url_refused"
+    sentence = "This URL may not be contacted from here; use a public https:// address."
 
 
 class TooManyError(CallerError):

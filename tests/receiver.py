@@ -1,0 +1,112 @@
+"""A receiver of requests for tests: plain sockets in the test's own loop, so that it can misbehave in every way."""
+
+import asyncio
+import contextlib
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+
+def answer(status: int, body: bytes = b"", **headers: str) -> bytes:
+    """An answer; `Retry_After="3"` is the header Retry-After."""
+    said = {"Content-Length": str(len(body)), **{name.replace("_", "-"): value for name, value in headers.items()}}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in said.items())
+    return f"HTTP/1.1 {status} Said\r\n{lines}\r\n".encode() + body
+
+
+@dataclass(frozen=True)
+class Received:
+    """One request."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+    at: float
+
+
+@dataclass
+class Receiver:
+    """Where requests arrive. `reply` makes the answer; None means that there is never one."""
+
+    port: int = 0
+    scheme: str = "http"
+    host: str = "127.0.0.1"
+    received: list[Received] = field(default_factory=list)
+    reply: Callable[[Received], bytes | None] = lambda _: OK
+    hangs_up: bool = False
+    """Take the request, then close the connection without an answer."""
+    delay_seconds: float = 0.0
+    connections: int = 0
+    serving: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @property
+    def url(self) -> str:
+        """Where to send."""
+        return f"{self.scheme}://{self.host}:{self.port}/hook"
+
+    async def until(self, count: int, seconds: float = 30.0) -> list[Received]:
+        """Wait until so many requests have come."""
+        async with asyncio.timeout(seconds):
+            while len(self.received) < count:  # noqa: ASYNC110 - they come from another task or process
+                await asyncio.sleep(0.01)
+        return self.received
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection."""
+        self.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self.serving.add(task)
+        try:
+            await self._serve(reader, writer)
+        finally:
+            self.serving.discard(task)
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError, ssl.SSLError):
+            while (request := await _read(reader)) is not None:
+                self.received.append(request)
+                await asyncio.sleep(self.delay_seconds)
+                said = None if self.hangs_up else self.reply(request)
+                if self.hangs_up:
+                    break
+                if said is None:
+                    await reader.read()  # until the sender gives up
+                    break
+                writer.write(said)
+                await writer.drain()
+
+
+async def _read(reader: asyncio.StreamReader) -> Received | None:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    first, *lines = head.removesuffix("\r\n\r\n").split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    body = await reader.readexactly(int(headers.get("content-length", "0")))
+    method, path, _ = first.split(" ")
+    return Received(method, path, headers, body, time.time())
+
+
+@asynccontextmanager
+async def run_receiver(
+    receiver: Receiver | None = None, *, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Receiver]:
+    """Run a receiver on a free loopback port, or on the one that it had before."""
+    made = receiver or Receiver()
+    server = await asyncio.start_server(made.serve, "127.0.0.1", made.port, ssl=tls)
+    made.port = server.sockets[0].getsockname()[1]
+    made.scheme = "https" if tls else "http"
+    try:
+        yield made
+    finally:
+        server.close()
+        serving = list(made.serving)
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+        await asyncio.sleep(0)  # an aborted transport is closed at the loop's next turn
