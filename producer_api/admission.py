@@ -139,6 +139,7 @@ class WaitingJobs:
         if caller_id not in self._counts:
             if len(self._counts) >= COUNTED_CALLERS:
                 self._counts.clear()
+                self._since.clear()
             self._counts[caller_id] = Fresh(lambda: self._count(caller_id), COUNT_SECONDS)
         waiting = await self._counts[caller_id].get() + self._since[caller_id]
         if waiting >= self._limit:

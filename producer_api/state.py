@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends
+from fastapi import Depends, Query
 from starlette.requests import Request
 
 from producer_api.admission import Admission
@@ -66,6 +66,9 @@ def base_of(request: Request) -> str:
     return given.rstrip("/") if given else f"{request.scope['scheme']}://{request.headers.get('host', '')}"
 
 
+Caller = Annotated[str | None, Query(max_length=200, description="Another caller's job; for admins.")]
+
+
 async def _api(request: Request) -> Api:
     return api_of(request)  # the framework would run a plain function in a thread
 
@@ -82,7 +85,19 @@ async def _admin(request: Request) -> KeyRow:
     return await api_of(request).keys.authenticate(request, Scope.ADMIN)
 
 
+async def _owner_read(request: Request, caller: Caller = None) -> str:
+    keys = api_of(request).keys
+    return await keys.caller_of(await keys.authenticate(request, Scope.READ), caller)
+
+
+async def _owner_steered(request: Request, caller: Caller = None) -> str:
+    keys = api_of(request).keys
+    return await keys.caller_of(await keys.authenticate(request, Scope.SUBMIT), caller)
+
+
 ApiHere = Annotated[Api, Depends(_api)]
 Submitter = Annotated[KeyRow, Depends(_submitter)]
 Reader = Annotated[KeyRow, Depends(_reader)]
 Admin = Annotated[KeyRow, Depends(_admin)]
+ReadOwner = Annotated[str, Depends(_owner_read)]
+SteeredOwner = Annotated[str, Depends(_owner_steered)]

@@ -67,9 +67,9 @@ def pause(connection: sa.Connection, name: str, *, paused: bool) -> bool:
     return changed.rowcount == 1
 
 
-def purge(connection: sa.Connection, name: str) -> list[Ended]:
-    """Cancel everything that waits in a queue."""
-    return end_queued(connection, jobs.c.queue == name, Status.CANCELED)
+def purge(connection: sa.Connection, name: str, limit: int | None = None) -> list[Ended]:
+    """Cancel what waits in a queue, up to limit."""
+    return end_queued(connection, jobs.c.queue == name, Status.CANCELED, limit=limit)
 
 
 def claimable_up_to(connection: sa.Connection, limit: int) -> dict[str, Depth]:
@@ -100,7 +100,7 @@ def depths(connection: sa.Connection) -> dict[str, Depth]:
     return {name: Depth(**count) for name, count in counts.items()}
 
 
-def move(connection: sa.Connection, source: str, target: str) -> int:
-    """Give the waiting jobs of one queue to a sibling; their rank stays, so they stand there by their age."""
-    waiting = untouched(jobs.c.queue == source, WAITING)
+def move(connection: sa.Connection, source: str, target: str, limit: int | None = None) -> int:
+    """Give waiting jobs of a queue to a sibling, up to limit; their rank stays, so they stand there by their age."""
+    waiting = untouched(jobs.c.queue == source, WAITING, limit=limit)
     return connection.execute(sa.update(jobs).where(jobs.c.id.in_(waiting)).values(queue=target)).rowcount

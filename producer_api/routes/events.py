@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 from producer_api.events import has_seen_all, stream
 from producer_api.jobs import find_job
 from producer_api.openapi import Responses, errors
-from producer_api.state import ApiHere, Reader
+from producer_api.state import ApiHere, ReadOwner
 from schemas.errors import NotFoundError
 from schemas.jobs import TERMINAL
 
@@ -29,14 +29,14 @@ HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 async def job_events(
     request: Request,
     api: ApiHere,
-    key: Reader,
+    owner: ReadOwner,
     job_id: str,
     *,
     last_event_id: Annotated[str | None, Header(max_length=50)] = None,
     after: str | None = None,
 ) -> Response:
     """Stream a job's events (server-sent events) until it ends; `Last-Event-ID` or `?after=` resumes."""
-    stored = await find_job(request, job_id, key.caller_id)
+    stored = await find_job(request, job_id, owner)
     position = last_event_id or after
     if stored.row.status in TERMINAL and await has_seen_all(api, job_id, position):
         return Response(status_code=204)  # which tells a browser not to come back

@@ -25,7 +25,7 @@ from producer_api.jobs import (
 from producer_api.listing import JobQuery
 from producer_api.openapi import LOOK, RETRY, RETRY_ERRORS, SUBMIT, SUBMIT_ERRORS, answers, errors, shape
 from producer_api.plain import PlainRoute, wanted_wait
-from producer_api.state import ApiHere, Reader, Submitter, api_of, base_of
+from producer_api.state import ApiHere, Reader, SteeredOwner, Submitter, api_of, base_of
 from producer_api.views import entity_tag
 from schemas.errors import ConflictError, NotFoundError
 from schemas.jobs import TERMINAL, Job
@@ -76,11 +76,11 @@ async def list_jobs(request: Request, api: ApiHere, key: Reader, query: Annotate
 
 
 @router.post("/v1/jobs/{job_id}/cancel", responses=answers(200, Job, NotFoundError))
-async def cancel_job(request: Request, api: ApiHere, key: Submitter, job_id: str) -> Response:
+async def cancel_job(request: Request, api: ApiHere, owner: SteeredOwner, job_id: str) -> Response:
     """Cancel a job: at once while it waits, as soon as its worker hears of it while it runs. Idempotent."""
-    await find_job(request, job_id, key.caller_id)
+    await find_job(request, job_id, owner)
     await cancel(api, job_id)
-    stored = await find_job(request, job_id, key.caller_id)
+    stored = await find_job(request, job_id, owner)
     return json_answer(await api.views.render(stored, base_of(request)))
 
 
@@ -96,9 +96,9 @@ async def retry_job(request: Request, api: ApiHere, key: Submitter, job_id: str)
 
 
 @router.delete("/v1/jobs/{job_id}", status_code=204, responses=errors(NotFoundError, ConflictError))
-async def delete_job(request: Request, api: ApiHere, key: Submitter, job_id: str) -> Response:
+async def delete_job(request: Request, api: ApiHere, owner: SteeredOwner, job_id: str) -> Response:
     """Erase a job that has ended: its input, output, objects and events."""
-    stored = await find_job(request, job_id, key.caller_id)
+    stored = await find_job(request, job_id, owner)
     must_have_ended(stored.row, "delete it")
     await erase(api, job_id)
     return Response(status_code=204)

@@ -11,7 +11,7 @@ from producer_api.answers import json_answer
 from producer_api.documents import ArtifactList, Pending
 from producer_api.jobs import find_job
 from producer_api.openapi import Responses, answers
-from producer_api.state import ApiHere, Reader
+from producer_api.state import ApiHere, ReadOwner
 from schemas.errors import GoneError, JobFailedError, NotFoundError
 from schemas.jobs import TERMINAL, Status
 
@@ -26,9 +26,9 @@ PRIVATE = {"Cache-Control": "private, no-store"}
 
 
 @router.get("/v1/jobs/{job_id}/result", responses=RESULT)
-async def job_result(request: Request, api: ApiHere, key: Reader, job_id: str) -> Response:
+async def job_result(request: Request, api: ApiHere, owner: ReadOwner, job_id: str) -> Response:
     """Go to a job's result: one artifact by redirect, several as a list, 202 while there is none yet."""
-    row = (await find_job(request, job_id, key.caller_id)).row
+    row = (await find_job(request, job_id, owner)).row
     if row.status not in TERMINAL:
         return json_answer({"id": row.id, "object": "job", "status": row.status}, 202, {"Retry-After": "1"})
     if row.status != Status.SUCCEEDED:
