@@ -56,6 +56,13 @@ async def test_a_paused_queue_gives_nothing_until_it_is_resumed(desk: Desk) -> N
     assert worker.claim().id == job_id
 
 
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large queues are steered in steps; make them small enough to see more than one."""
+    monkeypatch.setattr("producer_api.queues.ROWS_AT_ONCE", 2)
+
+
+@pytest.mark.usefixtures("small_steps")
 async def test_a_purge_cancels_what_waits_and_tells_who_waits(desk: Desk) -> None:
     running = await desk.submit()
     desk.worker().claim()
@@ -68,6 +75,7 @@ async def test_a_purge_cancels_what_waits_and_tells_who_waits(desk: Desk) -> Non
     assert (await queue(desk)).depth.queued == 0
 
 
+@pytest.mark.usefixtures("small_steps")
 async def test_a_drained_queue_gives_its_jobs_to_a_sibling_with_workers(desk: Desk) -> None:
     worker = desk.worker(FIRST)
     ids = [await desk.submit(**EMBED) for _ in range(3)]
