@@ -67,6 +67,11 @@ class Rows:
         """Return every job there is."""
         return {row[0] for row in self.read("SELECT id FROM jobs")}
 
+    def admitted(self, idempotency_keys: list[str]) -> int:
+        """Count the keys behind which there is a job."""
+        keys = ", ".join(map(repr, idempotency_keys)) or "NULL"
+        return int(self.read(f"SELECT count(*) FROM idempotency_keys WHERE key IN ({keys})")[0][0])  # noqa: S608 - ours
+
     async def suspects_are_done(self, seconds: float) -> bool:
         """Wait until every job that was ever lost has ended: then it cannot be lost once more."""
         return await until(lambda: self.count(f"lost > 0 AND {OPEN}") == 0, seconds)

@@ -122,11 +122,9 @@ def _line(aftermath: Aftermath) -> str:
     def seconds(value: float | None) -> str:
         return "never" if value is None else f"{value:.1f} s"
 
-    proof = aftermath.proof or "NEVER FIRED"
-    recovery = (
-        f"next finish after {seconds(aftermath.flow_seconds)}, all moved after {seconds(aftermath.moved_seconds)}"
-    )
-    return f"{aftermath.name}: {proof}; {recovery}" + "".join(f"; {sentence}" for sentence in aftermath.broken)
+    flow, moved = seconds(aftermath.flow_seconds), seconds(aftermath.moved_seconds)
+    said = [aftermath.seen, f"next finish after {flow}, all moved after {moved}", *aftermath.broken]
+    return f"{aftermath.name}: {'; '.join(said)}"
 
 
 async def _bring_peace(scene: Scene, jobs: int, say: Say) -> None:
@@ -154,8 +152,10 @@ def _count(scene: Scene, report: Report) -> None:
 
 def _orphans(folder: Path) -> list[str]:
     """Return the processes that still run for this run's folder."""
-    found = []
+    found, ours = [], {process.pid for process in (psutil.Process(), *psutil.Process().parents())}
     for process in psutil.process_iter():
+        if process.pid in ours:
+            continue
         try:
             said = [*process.cmdline(), process.environ().get("STOKER_STATE_DIR", "")]
             if any(str(folder) in word for word in said):

@@ -9,31 +9,41 @@ from tests.chaos.history import JobHistory
 from tests.chaos.scene import RESTART_SECONDS
 
 BURST = 24
-LEAST_KILLS, MOST_KILLS = 2, 10
+KILLS, MOST_FREEZES = 2, 60
+LONGEST_MOMENT_SECONDS = 0.02
+SETTLED_SECONDS = 0.05
 SICK_SECONDS = 2.5
 
 
 class ApiKillBeforeReply(Fault):
-    """Kill -9 of the API in a burst of submits, until one died after its commit and before its answer."""
+    """Kill -9 of the API when a submit is committed and not yet answered; frozen, it can be looked at for that."""
 
     name = "api-kill-before-reply"
 
     async def inject(self) -> None:
         sent: list[JobHistory] = []
-        for number in range(MOST_KILLS):
-            burst = self.scene.load.submit_next(BURST)
-            answers = self.scene.chance.randint(1, BURST // 2)
-            while sum(bool(history.job_ids) for history in burst) < answers:  # noqa: ASYNC110 - to strike at once
-                await asyncio.sleep(0)
-            await self.scene.kill_and_wait([self.scene.part("api")])
-            await self.scene.load.submitted(burst)
-            sent += burst
-            lost = sum(1 for history in sent if history.lost_replies)
-            replayed = sum(1 for history in sent if history.lost_replies and history.was_replayed)
-            self.seen = f"{number + 1} kills, {lost} answers lost, {replayed} of them had made their job"
-            if replayed and number + 1 >= LEAST_KILLS:
-                self.proof = self.seen
-                return
+        for _ in range(KILLS):
+            sent += await self._kill_between()
+        await self.scene.load.submitted(sent)
+        lost = sum(1 for history in sent if history.lost_replies)
+        replayed = sum(1 for history in sent if history.lost_replies and history.was_replayed)
+        self.seen = f"{lost} answers of {len(sent)} were lost, {replayed} of them had made their job"
+        self.proof = self.seen if replayed else ""
+
+    async def _kill_between(self) -> list[JobHistory]:
+        api, sent = self.scene.part("api"), list[JobHistory]()
+        for _ in range(MOST_FREEZES):
+            if sum(not history.job_ids for history in sent) < BURST // 2:
+                sent += self.scene.load.submit_next(BURST)
+            await asyncio.sleep(self.scene.chance.uniform(0, LONGEST_MOMENT_SECONDS))
+            api.stop()
+            await asyncio.sleep(SETTLED_SECONDS)  # what was answered has arrived by now
+            unanswered = [history.key for history in sent if not history.job_ids]
+            if self.scene.rows.admitted(unanswered):
+                break
+            api.cont()
+        await self.scene.kill_and_wait([api])
+        return sent
 
 
 class ApiKillBeforeHint(Fault):
