@@ -27,6 +27,9 @@ class Model(Strict):
     devices: list[Device] = Field(min_length=1)
     max_in_flight: int = Field(8, ge=1, le=4096)
     context_length: int = Field(4096, ge=1)
+    dimensions: list[int] = Field(
+        default_factory=list, description="The vector lengths that callers may ask an embedding model for."
+    )
     timeout_seconds: float = Field(600, gt=0, le=86_400)
     preload: bool = True
     warm_up: JsonObject | None = Field(None, description="An input of the model's kind that is run once at start.")

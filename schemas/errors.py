@@ -13,6 +13,7 @@ StokerError
 │   ├── GoneError                   410 gone
 │   ├── TooLargeError               413 too_large
 │   ├── InvalidError                422 invalid
+│   │   ├── ContextLengthError      422 context_length_exceeded
 │   │   ├── IdempotencyMismatchError 422 idempotency_mismatch
 │   │   └── UrlRefusedError          422 url_refused
 │   └── TooManyError                429 too_many
@@ -24,6 +25,7 @@ StokerError
 ├── JobError                   how a job ends `failed`
 │   ├── EngineError                 engine_error, retryable
 │   ├── EngineRefusedError          engine_refused: this input can never run
+│   │   └── InputTooLongError           context_length_exceeded
 │   ├── EngineDeadError             engine_dead: the engine is gone and its neighbours with it
 │   ├── JobTimeoutError             timeout
 │   ├── WorkerLostError             worker_lost
@@ -175,6 +177,13 @@ class InvalidError(CallerError):
     sentence = "A field of the request is not valid."
 
 
+class ContextLengthError(InvalidError):
+    """The input is longer than the model can read."""
+
+    code = "context_length_exceeded"
+    sentence = "The input is longer than the model can read; send less."
+
+
 class IdempotencyMismatchError(InvalidError):
     """The same idempotency key came with another body."""
 
@@ -256,6 +265,13 @@ class EngineRefusedError(JobError):
 
     code = "engine_refused"
     sentence = "The engine cannot run this input."
+
+
+class InputTooLongError(EngineRefusedError):
+    """The model's own tokenizer counted more than the model can read."""
+
+    code = ContextLengthError.code
+    sentence = ContextLengthError.sentence
 
 
 class EngineDeadError(JobError):

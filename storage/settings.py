@@ -22,4 +22,5 @@ class StorageSettings(Settings):
     s3_access_key: str = Field("", description="Its access key.")
     s3_secret_key: str = Field("", repr=False, description="Its secret key.")
     s3_bucket: str = Field("stoker", description="The bucket, made when it is missing.")
+    weights_dir: str = Field(".stoker/weights", description="Where models that come from a bucket are kept.")
     catalog: str = Field("models.toml", description="The catalog's path.")

@@ -12,6 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from schemas.errors import NotFoundError, ObjectStoreFaultError
 from storage.objects.port import StoredObject, check_key, check_prefix, disposition
+from storage.settings import StorageSettings
 
 PAGE_OBJECTS = 1000  # S3's own limit for a listing and for one deletion
 AWS_DEFAULT_REGION = "us-east-1"
@@ -150,6 +151,18 @@ class S3ObjectStore:
         parameters = {"Bucket": self._bucket, "Key": check_key(key), **options}
         address: str = self._public.generate_presigned_url(operation, Params=parameters, ExpiresIn=expires_seconds)
         return address
+
+
+def open_bucket(settings: StorageSettings, bucket: str | None = None) -> S3ObjectStore:
+    """Open the bucket of the settings, or another one in the same store."""
+    return S3ObjectStore(
+        bucket or settings.s3_bucket,
+        endpoint=settings.s3_endpoint,
+        access_key=settings.s3_access_key,
+        secret_key=settings.s3_secret_key,
+        public_endpoint=settings.s3_public_endpoint,
+        region=settings.s3_region,
+    )
 
 
 @contextmanager

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 
 from schemas.catalog import Model
 from schemas.errors import CatalogError
 from tasks.engine import Engine
 
-ENGINES = {"fake": "workers.engines.fake:FakeEngine"}
+ENGINES = {
+    "embedding": "workers.engines.embedding:create",
+    "fake": "workers.engines.fake:create",
+}
 """Where each engine of the catalog is: a module is imported only when a worker holds its engine."""
 
 
-def create_engine(model: Model) -> Engine:
-    """Make the engine that the catalog names for a model; it is not loaded yet."""
+def create_engine(model: Model, device: str = "cpu0", locate: Callable[[str], str] = str) -> Engine:
+    """Make the engine that the catalog names for a model on a device; it is not loaded yet.
+
+    `locate` turns a source of the catalog into a folder or a hub's id; it may fetch for a while.
+    """
     address = ENGINES.get(model.engine)
     if address is None:
         known = ", ".join(sorted(ENGINES))
@@ -22,5 +29,5 @@ def create_engine(model: Model) -> Engine:
             f"Known engines: {known}. Correct 'engine' in [models.{model.alias}]."
         )
     module, _, name = address.partition(":")
-    engine: Engine = getattr(import_module(module), name)(model)
+    engine: Engine = getattr(import_module(module), name)(model, device, locate)
     return engine

@@ -18,16 +18,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from pydantic import Field, ValidationError
 
 from schemas.base import JsonObject, Strict
 from schemas.catalog import Model
-from schemas.errors import CatalogError, EngineDeadError, EngineError, EngineRefusedError
+from schemas.errors import EngineDeadError, EngineError, EngineRefusedError
 from schemas.events import EngineEvent
 from tasks.engine import Capacity, EngineRequest, EngineState
 from workers.engines.fake_output import Script, expected_artifacts, expected_output, write_script
+from workers.engines.options import read_options
 
 __all__ = ["FakeEngine", "FakeOptions", "expected_artifacts", "expected_output"]
 
@@ -53,12 +54,7 @@ class FakeEngine:
     """Runs scripts at the pace of its options."""
 
     def __init__(self, model: Model) -> None:
-        try:
-            self._options = FakeOptions.model_validate(model.options)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            key = ".".join(str(part) for part in first["loc"])
-            raise CatalogError(f"The catalog's [models.{model.alias}], key 'options.{key}': {first['msg']}.") from None
+        self._options = read_options(FakeOptions, model)
         self.state = EngineState.NEW
         self._kind = model.kind.value
         self._slots = model.max_in_flight
@@ -186,6 +182,11 @@ class FakeEngine:
         self._unread_tokens = 0
         milliseconds = options.decode_step_ms + options.step_slope_ms * len(self._inside)
         return (milliseconds + options.prefill_ms_per_token * unread) / 1000
+
+
+def create(model: Model, _device: str, _locate: Callable[[str], str]) -> FakeEngine:
+    """Make the engine of a placement; it needs neither device nor weights."""
+    return FakeEngine(model)
 
 
 def _read_script(request: EngineRequest) -> Script:

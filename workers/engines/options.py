@@ -1,0 +1,23 @@
+"""How an engine reads its `options` from the catalog."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from schemas.base import Strict
+from schemas.catalog import Model
+from schemas.errors import CatalogError
+
+Options = TypeVar("Options", bound=Strict)
+
+
+def read_options(kind: type[Options], model: Model) -> Options:
+    """Return a model's options, or refuse the catalog with a sentence that names the key."""
+    try:
+        return kind.model_validate(model.options)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise CatalogError(f"The catalog's [models.{model.alias}], key 'options.{key}': {first['msg']}.") from None

@@ -1,0 +1,95 @@
+"""Where a model's files are: a folder, a package, a hub, or a bucket that they are fetched from once."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+from schemas.errors import FaultError, StartError
+from storage.objects.port import ObjectStore
+from tasks.logs import get_logger
+
+PACKAGE = "package:"
+BUCKET = "s3://"
+PAGE_OBJECTS = 1000
+MARKS = ("modules.json", "config.json")
+"""Files that say: this is a model's folder."""
+
+log = get_logger(__name__)
+
+
+class Weights:
+    """Turns a catalog's sources into what engines can load."""
+
+    def __init__(self, open_bucket: Callable[[str], ObjectStore], folder: Path) -> None:
+        self._open_bucket = open_bucket
+        self._folder = folder
+
+    def locate(self, source: str) -> str:
+        """Return a local folder, or the source itself when it is a hub's id; may fetch for a while."""
+        if source.startswith(PACKAGE):
+            return str(find_in_package(source.removeprefix(PACKAGE)))
+        if source.startswith(BUCKET):
+            return str(self._fetch(source))
+        if source.startswith(("/", "./", "../", "~")):
+            return str(_check_folder(source))
+        return source
+
+    def _fetch(self, source: str) -> Path:
+        name, _, prefix = source.removeprefix(BUCKET).partition("/")
+        folder = self._folder / hashlib.sha256(source.encode()).hexdigest()[:16]
+        if folder.is_dir():
+            return folder
+        log.info("Fetching the model.", source=source)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(dir=self._folder))
+        try:
+            if not _download(self._open_bucket(name), f"{prefix.rstrip('/')}/", unfinished):
+                raise StartError(f"There is nothing at {source}; upload the model or correct 'source'.")
+            unfinished.replace(folder)  # whole, or not there at all
+        except FaultError as fault:
+            raise StartError(
+                f"The model at {source} could not be fetched ({fault.__cause__ or fault}). Check that the object "
+                "store answers and that the bucket exists, then start the worker again."
+            ) from fault
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        return folder
+
+
+def _download(bucket: ObjectStore, prefix: str, folder: Path) -> int:
+    after, count = None, 0
+    while True:
+        page = bucket.list(prefix, after, PAGE_OBJECTS)
+        for found in page:
+            path = folder / found.key.removeprefix(prefix)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(bucket.get(found.key))
+        count += len(page)
+        if len(page) < PAGE_OBJECTS:
+            return count
+        after = page[-1].key
+
+
+def find_in_package(name: str) -> Path:
+    """Return the folder of the model that a Python package holds."""
+    found = find_spec(name)
+    if found is None or not found.submodule_search_locations:
+        raise StartError(f"The package '{name}' that the catalog names as a source is not installed: pip install it.")
+    root = Path(found.submodule_search_locations[0])
+    for mark in MARKS:
+        marked = sorted(root.rglob(mark), key=lambda path: len(path.parts))
+        if marked:
+            return marked[0].parent
+    raise StartError(f"The package '{name}' holds no model: none of {', '.join(MARKS)} is in it. Correct 'source'.")
+
+
+def _check_folder(source: str) -> Path:
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        raise StartError(f"The model's folder {source} does not exist; create it or correct 'source' in the catalog.")
+    return folder
