@@ -1,23 +1,26 @@
-"""The command line: `python -m stoker up [--detach]`, `down`, `status`."""
+"""The command line: `python -m stoker COMMAND`; bin/stoker runs it from any folder."""
 
-import argparse
 import sys
+from argparse import Namespace
 
+from stoker.commands.parser import build_parser
 from stoker.down import down, status
-from stoker.settings import read_settings
+from stoker.settings import Settings, read_settings
 from stoker.up import up, up_detached
 
 
 def main() -> int:
     """Run one command; the exit code."""
-    parser = argparse.ArgumentParser(prog="stoker", description="Start, stop and look at the whole platform.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    start = commands.add_parser("up", help="start everything and keep it running")
-    start.add_argument("--detach", action="store_true", help="in the background; returns when all is ready")
-    commands.add_parser("down", help="stop what runs in this folder")
-    commands.add_parser("status", help="say what runs in this folder")
-    arguments = parser.parse_args()
+    arguments = build_parser().parse_args()
     settings = read_settings()
+    if arguments.command in ("up", "down", "status"):
+        return _supervise(arguments, settings)
+    from stoker.commands.run import run  # noqa: PLC0415 - the supervisor lives long and needs no HTTP client
+
+    return run(arguments, colour=settings.colour)
+
+
+def _supervise(arguments: Namespace, settings: Settings) -> int:
     if arguments.command == "down":
         return down(settings)
     if arguments.command == "status":

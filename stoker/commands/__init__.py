@@ -1,0 +1,1 @@
+"""The command line: each noun's commands over the Python client, as tables for people and as JSON for scripts."""

@@ -1,0 +1,53 @@
+"""`stoker keys`: list them, make one, revoke one."""
+
+from __future__ import annotations
+
+from stoker.client import Key
+from stoker.commands.context import Context
+from stoker.commands.words import age, clock
+
+HEADERS = ("KEY", "STATE", "SCOPES", "MADE", "ENDS", "NAME")
+
+
+def keys(context: Context) -> int:
+    """List the keys, make one or revoke one."""
+    if context.typed.action == "create":
+        return _create(context)
+    if context.typed.action == "revoke":
+        context.client.revoke_key(context.typed.key)
+        if not context.wants_json:
+            context.screen.say(f"{context.typed.key} is revoked; within five seconds it opens nothing.")
+        return 0
+    found = context.client.keys(_caller(context))
+    if context.wants_json:
+        context.screen.json([key.raw for key in found])
+        return 0
+    rows = [
+        (key.id, _state(key), " ".join(key.scopes), age(key.created_at), clock(key.expires_at)[:10], _name(key))
+        for key in found
+    ]
+    context.screen.table(HEADERS, rows, "There are no keys of that caller.")
+    return 0
+
+
+def _create(context: Context) -> int:
+    typed, screen = context.typed, context.screen
+    made = context.client.create_key(typed.name, typed.scope, expires_in_days=typed.days, caller=_caller(context))
+    if context.wants_json:
+        screen.json(made.raw)
+        return 0
+    screen.say(str(made.key))
+    screen.note(f"This is the secret of {made.id}. It is shown this once: store it now.")
+    return 0
+
+
+def _caller(context: Context) -> str | None:
+    return getattr(context.typed, "caller", None)
+
+
+def _state(key: Key) -> str:
+    return "revoked" if key.revoked_at else "valid"
+
+
+def _name(key: Key) -> str:
+    return f"{key.name} ({key.caller}) {key.hint or ''}"

@@ -1,0 +1,43 @@
+"""How the values of options are read: what is wrong with one is told before anything else happens."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import datetime
+from math import isfinite
+
+
+def pair(text: str) -> tuple[str, str]:
+    """Return `key=value` as two, for argparse."""
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise argparse.ArgumentTypeError(f"'{text}' must look like key=value")
+    return name, value
+
+
+def seconds(text: str) -> float:
+    """Return a number of seconds, for argparse."""
+    return _amount(text, "seconds")
+
+
+def days(text: str) -> float:
+    """Return a number of days, for argparse."""
+    return _amount(text, "days")
+
+
+def _amount(text: str, unit: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not isfinite(number) or number < 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of {unit}")
+    return number
+
+
+def moment(text: str) -> str:
+    """Return a time with its time zone, this machine's when none is said; for argparse."""
+    try:
+        return datetime.fromisoformat(text).astimezone().isoformat()
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a time such as 2026-11-21T18:30:00Z") from None

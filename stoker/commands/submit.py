@@ -1,0 +1,53 @@
+"""`stoker submit`: make a job of what was typed, and stay with it when that is wanted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stoker.client import Job, Stoker
+from stoker.commands.context import LONG_PATIENCE_SECONDS, Context, judge, leaving
+from stoker.commands.given import read_input
+from stoker.commands.jobs import announce
+from stoker.commands.outline import made_by, output_of, place_of, text_of
+from stoker.commands.watch import watch_job
+
+
+def submit(context: Context) -> int:
+    """Submit one job."""
+    typed, client = context.typed, context.client
+    kind = typed.kind or client.model(typed.model).kind
+    policy = {"priority": typed.priority, "ttl_seconds": typed.ttl, "run_at": typed.run_at}
+    job = client.submit(
+        kind,
+        typed.model,
+        read_input(kind, typed.text, typed.input),
+        policy={name: value for name, value in policy.items() if value is not None} or None,
+        metadata=dict(typed.metadata) if typed.metadata else None,
+        retention_seconds=typed.retention,
+        idempotency_key=typed.idempotency_key,
+    )
+    if typed.watch:
+        return watch_job(context, job)
+    if not typed.wait:
+        announce(context, job)
+        return 0
+    with leaving(job.id), Stoker(patience_seconds=LONG_PATIENCE_SECONDS) as patient:
+        context.screen.status(place_of(job))
+        ended = patient.wait(job, typed.timeout)
+    show_result(context, ended)
+    return judge(context.screen, ended)
+
+
+def show_result(context: Context, job: Job) -> None:
+    """Print what a job made: JSON where that is wanted, text as it is, else what there is and where."""
+    screen = context.screen
+    if context.wants_json:
+        screen.json(job.raw)
+    elif job.has_succeeded and (text := text_of(job)) is not None:
+        screen.write(text + "\n")
+    elif job.has_succeeded and screen.is_terminal:
+        for line in (output_of(job), *made_by(job)):
+            screen.say(line)
+    elif job.has_succeeded:
+        output: Any = job.output if job.output is not None else [one.raw for one in job.artifacts]
+        screen.json(output)
