@@ -22,6 +22,7 @@ from tasks.routing import Placement
 from workers.host import Host
 
 FAULT_PAUSE_SECONDS = 0.2
+TELL_SECONDS = 2.0
 DEAD_ENGINE_EXIT_CODE = 70
 
 log = get_logger(__name__)
@@ -44,6 +45,7 @@ class Lease:
         self._seconds = seconds
         self._id = ""
         self._look = threading.Event()
+        self._told = threading.Event()
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._beat_until_over, name="lease", daemon=True)
 
@@ -55,6 +57,12 @@ class Lease:
     def look_now(self) -> None:
         """Have the next beat at once: something has changed."""
         self._look.set()
+
+    def tell(self) -> None:
+        """Have a beat now and wait for it, but not for a sick database."""
+        self._told.clear()
+        self._look.set()
+        self._told.wait(TELL_SECONDS)
 
     def leave(self) -> None:
         """Take the row away: nothing is held any more."""
@@ -81,9 +89,10 @@ class Lease:
         self.on_new_id(self._id)
 
     def _state(self) -> str:
-        if self.is_draining and self._host.engine.state is EngineState.READY:
+        state = self._host.engine.state
+        if self.is_draining and state is EngineState.READY:
             return EngineState.DRAINING.value
-        return self._host.engine.state.value
+        return EngineState.LOADING.value if state is EngineState.NEW else state.value
 
     def _beat_until_over(self) -> None:
         pause = self._seconds / 3
@@ -94,6 +103,7 @@ class Lease:
                 self._die()
             try:
                 self._beat()
+                self._told.set()
                 pause = self._seconds / 3
             except DatabaseFaultError as fault:
                 log.warning("The lease could not be extended; trying again.", fault=str(fault))

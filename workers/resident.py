@@ -102,7 +102,7 @@ class Resident:
 
     def _consume(self) -> None:
         self._gate.open(self._host.engine.capacity())
-        self._lease.look_now()
+        self._lease.tell()
         if self._ready_file:
             Path(self._ready_file).touch()
         log.info("The worker is ready.", model=self._model.alias)
@@ -123,6 +123,7 @@ class Resident:
         self._execution.stop_all(Reason.HANDED_BACK)
 
     def _leave(self) -> None:
+        self._execution.hint()  # for what was handed back, and for the hints that died at the closed gate
         self._lease.leave()
         self._host.submit(self._close()).result()
         self._host.close()

@@ -1,0 +1,97 @@
+"""A worker that is told to stop loses no job and costs it nothing."""
+
+import os
+import signal
+
+import pytest
+
+from storage import tables, workers
+from tests.integration.site import Process, Site, left_behind, until
+
+
+def assert_gone(site: Site, worker: Process) -> None:
+    assert worker.wait() == 0, worker.said()
+    assert left_behind(worker) == []
+    assert site.living() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_polite_stop_lets_running_jobs_finish_and_takes_no_more(site: Site, number: signal.Signals) -> None:
+    worker = site.worker()
+    running = [site.submit("fake:sleep-ms=700") for _ in range(4)]
+    site.wait_for("running", *running)
+    waiting = [site.submit() for _ in range(6)]
+    worker.send(number)
+    assert_gone(site, worker)
+    assert [site.row(job_id).status for job_id in running] == ["succeeded"] * 4
+    assert [site.row(job_id).attempt for job_id in waiting] == [0] * 6
+
+
+def test_what_does_not_finish_in_time_is_handed_back(site: Site) -> None:
+    worker = site.worker(drain_seconds="0.3")
+    job_id = site.submit("fake:hang")
+    site.wait_for("running", job_id)
+    worker.send(signal.SIGTERM)
+    assert_gone(site, worker)
+    row = site.row(job_id)
+    assert (row.status, row.attempt, row.lost, row.errors) == ("queued", 1, 0, 0)
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGQUIT], [signal.SIGTERM, signal.SIGTERM]])
+def test_a_rude_stop_hands_everything_back_at_once(site: Site, signals: list[signal.Signals]) -> None:
+    worker = site.worker(drain_seconds="600")
+    job_ids = [site.submit("fake:hang") for _ in range(4)]
+    site.wait_for("running", *job_ids)
+    for number in signals:
+        worker.send(number)
+        until(lambda: "Stopping." in worker.said(), "it has heard the signal")
+    assert_gone(site, worker)
+    assert [(row.status, row.lost) for row in map(site.row, job_ids)] == [("queued", 0)] * 4
+
+
+def test_what_was_handed_back_has_a_hint_for_the_next_worker(site: Site) -> None:
+    worker = site.worker()
+    job_id = site.submit("fake:sleep-ms=400")
+    site.wait_for("running", job_id)
+    worker.send(signal.SIGQUIT)
+    worker.wait()
+    site.worker()
+    [row] = site.wait_for("succeeded", job_id)
+    assert (row.attempt, row.lost) == (2, 0)
+
+
+def test_a_drain_is_asked_for_on_its_row(site: Site) -> None:
+    worker = site.worker()
+    [row] = site.living()
+    is_it = tables.workers.c.id == row.id
+    assert site.database.transact(lambda connection: workers.request_drain(connection, is_it)) == [row.id]
+    assert_gone(site, worker)
+
+
+def test_a_draining_worker_says_so(site: Site) -> None:
+    worker = site.worker()
+    site.wait_for("running", site.submit("fake:sleep-ms=1500"))
+    worker.send(signal.SIGTERM)
+    until(lambda: [row.state for row in site.living()] == ["draining"], "its row says that it drains")
+    assert_gone(site, worker)
+
+
+def test_it_stops_while_it_loads(site: Site) -> None:
+    site.catalog.write_text(site.catalog.read_text().replace("decode_step_ms", "load_ms = 60000, decode_step_ms"))
+    worker = site.start("workers", "--model", "echo")
+    until(lambda: [row.state for row in site.living()] == ["loading"], "it loads")
+    worker.send(signal.SIGTERM)
+    assert_gone(site, worker)
+    assert not worker.ready_file.exists()
+
+
+def test_it_ends_when_its_parent_is_gone(site: Site) -> None:
+    worker = site.worker()
+    os.close(worker.parent_writer)
+    assert_gone(site, worker)
+
+
+def test_the_maintenance_worker_stops_too(site: Site) -> None:
+    maintenance = site.maintenance()
+    maintenance.send(signal.SIGTERM)
+    assert maintenance.wait() == 0
