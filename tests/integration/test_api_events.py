@@ -98,6 +98,17 @@ async def test_events_come_as_they_happen(desk: Desk) -> None:
     assert [event.type for event in await listening] == ["started", "token", "token", "finished"]
 
 
+async def test_a_silent_stream_is_kept_alive(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("producer_api.events.HEARTBEAT_SECONDS", 0.02)
+    job_id = await desk.submit()
+    listening = asyncio.create_task(desk.client.get(f"/v1/jobs/{job_id}/events"))
+    await asyncio.sleep(0.2)
+    await desk.client.post(f"/v1/jobs/{job_id}/cancel")
+    text = (await listening).text
+    assert text.count(": heartbeat\n\n") > 1
+    assert [event.type for event in parse(text)] == ["finished"]
+
+
 async def test_last_words_that_come_after_the_row_are_not_lost(desk: Desk) -> None:
     job_id = await desk.submit()
     worker = desk.worker()
