@@ -72,9 +72,7 @@ def _watch(context: Context, job: Job, seconds: float) -> Job:
     screen.say(f"\n{screen.paint(f'{job.kind}: {job.model}', BOLD)}  {screen.paint(job.id, DIM)}")
     screen.say(screen.paint(", ".join(_strings(INPUTS[job.kind])), DIM))
     ended = asyncio.run(asyncio.wait_for(show(job, view), seconds))
-    view.end(ended)
-    for line in [*closeness(ended), *([] if screen.is_terminal else made_by(ended))]:
-        screen.say(line)
+    view.end(ended, [*closeness(ended), *([] if screen.is_terminal else made_by(ended))])
     return ended
 
 

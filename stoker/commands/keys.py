@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from stoker.client import Key
 from stoker.commands.context import Context
-from stoker.commands.words import age, clock
+from stoker.commands.words import clock
 
-HEADERS = ("KEY", "STATE", "SCOPES", "MADE", "ENDS", "NAME")
+HEADERS = ("KEY", "STATE", "SCOPES", "NAME")
 
 
 def keys(context: Context) -> int:
@@ -22,10 +22,7 @@ def keys(context: Context) -> int:
     if context.wants_json:
         context.screen.json([key.raw for key in found])
         return 0
-    rows = [
-        (key.id, _state(key), " ".join(key.scopes), age(key.created_at), clock(key.expires_at)[:10], _name(key))
-        for key in found
-    ]
+    rows = [(key.id, _state(key), " ".join(key.scopes), _name(key)) for key in found]
     context.screen.table(HEADERS, rows, "There are no keys of that caller.")
     return 0
 
@@ -46,8 +43,11 @@ def _caller(context: Context) -> str | None:
 
 
 def _state(key: Key) -> str:
-    return "revoked" if key.revoked_at else "valid"
+    if key.revoked_at:
+        return "revoked"
+    return f"ends {clock(key.expires_at)[:10]}" if key.expires_at else "valid"
 
 
 def _name(key: Key) -> str:
-    return f"{key.name} ({key.caller}) {key.hint or ''}"
+    whose = "" if key.caller == key.name else f" ({key.caller})"
+    return f"{key.name}{whose} {key.hint or ''}"

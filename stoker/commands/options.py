@@ -41,3 +41,10 @@ def moment(text: str) -> str:
         return datetime.fromisoformat(text).astimezone().isoformat()
     except ValueError:
         raise argparse.ArgumentTypeError(f"'{text}' is not a time such as 2026-11-21T18:30:00Z") from None
+
+
+def once_key(text: str) -> str:
+    """Return an idempotency key, for argparse."""
+    if not (text and text.isascii() and text.isprintable()):
+        raise argparse.ArgumentTypeError("it takes printable ASCII characters; a UUID will do")
+    return text

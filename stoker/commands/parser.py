@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from stoker.commands.options import days, moment, pair, seconds
+from stoker.commands.options import days, moment, once_key, pair, seconds
 
 DESCRIPTION = "Submit jobs to Stoker and look after its queues. Start the platform with `stoker up`."
 EPILOG = "Exit codes: 0 all is well; 1 the job failed or the API refused; 2 the command line is wrong; 130 Ctrl-C."
@@ -54,7 +54,7 @@ def _add_submit(commands: Commands) -> None:
     submit.add_argument("--run-at", type=moment, metavar="TIME", help="not before this moment")
     submit.add_argument("--retention", type=seconds, metavar="SECONDS", help="how long the result is kept")
     submit.add_argument("--metadata", type=pair, action="append", metavar="KEY=VALUE", help="yours; may be repeated")
-    submit.add_argument("--idempotency-key", metavar="KEY", help="the same key again is the same job")
+    submit.add_argument("--idempotency-key", type=once_key, metavar="KEY", help="the same key again is the same job")
 
 
 def _add_jobs(commands: Commands) -> None:

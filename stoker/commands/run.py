@@ -7,13 +7,14 @@ import os
 import sys
 from collections.abc import Callable
 
-from stoker.client import Stoker, StokerError
+from stoker.client import Stoker, StokerError, UnauthenticatedError
 from stoker.commands import demo, jobs, keys, models, queues, submit, watch, workers
 from stoker.commands.context import Context, StoppedError
 from stoker.commands.given import UsageError
 from stoker.commands.screen import Screen
 
-FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
+FAILED = 1
+EXIT_CODES: dict[type[StokerError], int] = {UsageError: 2, StoppedError: 130}
 FIRST_PATIENCE_SECONDS = 2.0
 """A person who waits for the first answer wants to hear soon that nobody is there."""
 
@@ -38,24 +39,27 @@ def run(arguments: argparse.Namespace, *, colour: bool) -> int:
     """Run a command; the exit code."""
     screen = Screen(colour=colour)
     try:
-        " ".join(sys.argv).encode()
+        _check_text(sys.argv)
         with Stoker(patience_seconds=FIRST_PATIENCE_SECONDS) as client:
             code = COMMANDS[arguments.command](Context(arguments, client, screen))
         sys.stdout.flush()
-    except UsageError as error:
-        return _fail(screen, error, WRONG_USE)
-    except UnicodeEncodeError:
-        return _fail(screen, UsageError("The command line is not UTF-8 text."), WRONG_USE)
-    except StoppedError as stopped:
-        return _fail(screen, stopped, INTERRUPTED)
     except StokerError as error:
-        return _fail(screen, error, FAILED)
+        screen.note(_sentence(error))
+        return next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), FAILED)
     except BrokenPipeError:  # the reader left, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     return code
 
 
-def _fail(screen: Screen, error: StokerError, code: int) -> int:
-    screen.note(error.message)
-    return code
+def _check_text(words: list[str]) -> None:
+    try:
+        " ".join(words).encode()
+    except UnicodeEncodeError:
+        raise UsageError("The command line is not UTF-8 text.") from None
+
+
+def _sentence(error: StokerError) -> str:
+    if isinstance(error, UnauthenticatedError):
+        return f"{error.message} The key comes from STOKER_API_KEY, or else from .stoker/client.env."
+    return error.message

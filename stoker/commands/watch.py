@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 
 from stoker.client import AsyncStoker, Event, Job, StokerError, Transcript
@@ -53,7 +54,7 @@ class View:
                 self._screen.status("running")
             case "restarted":
                 self._finish_line()
-                again = f"Attempt {event.attempt}: the one before was lost or gave the job back; what it said is void."
+                again = f"Attempt {event.attempt} begins; what the one before it said is void."
                 self._screen.say(self._screen.paint(again, DIM))
             case "progress":
                 self._finish_line()
@@ -64,23 +65,27 @@ class View:
             case "token" | "snapshot":
                 self._write_text(self._transcript.text)
 
-    def end(self, job: Job) -> None:
-        """Show what came out, and how long it took."""
+    def end(self, job: Job, remarks: Sequence[str] = ()) -> None:
+        """Show what came out, what there is to say about it, and where it is."""
         screen = self._screen
         text = text_of(job)
         if not screen.is_terminal:
             if job.has_succeeded:
                 screen.say(text if text is not None else output_of(job))
+            for line in remarks:
+                screen.say(line)
             return
         if text is not None:
             self._write_text(text)
         self._finish_line()
         if job.has_succeeded and text is None:
             screen.say(one_line(output_of(job)))
+        for line in remarks:
+            screen.say(line)
+        word, comma, rest = summary_of(job).partition(",")
+        screen.say(f"{screen.status_word(word)}{comma}{rest}")
         for line in made_by(job):
             screen.say(screen.paint(line, DIM))
-        word, _, rest = summary_of(job).partition(", ")
-        screen.say(f"{screen.status_word(word)}{f', {rest}' if rest else ''}")
 
     def _write_text(self, text: str) -> None:
         """Write what is new of the text; one that has become another begins on a new line."""
@@ -105,7 +110,7 @@ class Lines(View):
         """Write the event."""
         self._screen.json_line({"id": event.id, "type": event.type, "at": event.at, "data": event.data})
 
-    def end(self, job: Job) -> None:
+    def end(self, job: Job, remarks: Sequence[str] = ()) -> None:
         """Say nothing: the last event did."""
 
 

@@ -1,0 +1,232 @@
+"""The command line against a scripted API: what it sends, what it prints, how it ends."""
+
+import io
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stoker.commands.parser import build_parser
+from stoker.commands.run import run
+from stoker.ports import free_port
+from tests.scripted_api import Reply, ScriptedApi, error, frame
+
+Run = Callable[..., int]
+MODEL = {"id": "echo", "kind": "text", "description": "Says it again.", "placements": []}
+
+
+@pytest.fixture
+def stoker(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command in this process; the exit code."""
+    monkeypatch.setenv("STOKER_URL", api.url)
+    monkeypatch.setenv("STOKER_API_KEY", "sk-test")
+    monkeypatch.setattr("stoker.commands.run.FIRST_PATIENCE_SECONDS", 0)
+    for kind in ("text", "image", "embedding", "batch"):
+        api.on("GET", f"/v1/models/{kind}", Reply(200, {**MODEL, "kind": kind}))
+
+    def run_it(*words: str, stdin: bytes = b"") -> int:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        try:
+            return run(build_parser().parse_args(words), colour=False)
+        except SystemExit as end:
+            return int(end.code or 0)
+
+    return run_it
+
+
+def submitted(api: ScriptedApi) -> dict[str, Any]:
+    (seen,) = api.asked("/v1/jobs")
+    body: dict[str, Any] = json.loads(seen.body)
+    return body
+
+
+@pytest.mark.parametrize(
+    ("words", "stdin", "expected"),
+    [
+        (("text", "say", "hi"), b"", {"prompt": "say hi"}),
+        (("image", "a house"), b"", {"prompt": "a house"}),
+        (("embedding", "one", "two"), b"", {"texts": ["one", "two"]}),
+        (("text",), "한글\nzwei\n".encode(), {"prompt": "한글\nzwei"}),
+        (("embedding",), b"one\n\ntwo\n", {"texts": ["one", "two"]}),
+        (("text", "hi", "--input", '{"max_tokens": 3}'), b"", {"max_tokens": 3, "prompt": "hi"}),
+        (("batch", "--input", '{"inputs": []}'), b"", {"inputs": []}),
+        (("text", "--input", "@-"), b'{"prompt": "in"}', {"prompt": "in"}),
+    ],
+)
+def test_input_comes_from_words_stdin_or_json(
+    api: ScriptedApi, stoker: Run, words: tuple[str, ...], stdin: bytes, expected: Mapping[str, Any]
+) -> None:
+    api.on("POST", "/v1/jobs", Reply(202, api.job()))
+    assert stoker("submit", *words, stdin=stdin) == 0
+    assert submitted(api) == {"kind": words[0], "model": words[0], "input": expected}
+
+
+def test_input_comes_from_a_file(api: ScriptedApi, stoker: Run, tmp_path: Path) -> None:
+    (tmp_path / "in.json").write_text('{"prompt": "from a file"}')
+    api.on("POST", "/v1/jobs", Reply(202, api.job()))
+    assert stoker("submit", "text", "--input", f"@{tmp_path}/in.json") == 0
+    assert submitted(api)["input"] == {"prompt": "from a file"}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("text", "hi", "--input", '{"prompt": "ho"}'), "has 'prompt' already"),
+        (("text", "--input", "{"), "--input is not valid JSON"),
+        (("text", "--input", '{"seed": NaN}'), "NaN is no number"),
+        (("text", "--input", '{"prompt": "\\ud800"}'), "--input is not valid JSON"),
+        (("text", "--input", "[1]"), "must be a JSON object"),
+        (("text", "--input", "@no-such-file"), "no-such-file cannot be read"),
+        (("batch", "hi"), "takes no plain text"),
+        (("text", "hi", "--ttl", "soon"), "'soon' is not a number of seconds"),
+        (("text", "hi", "--ttl", "nan"), "'nan' is not a number of seconds"),
+        (("text", "hi", "--run-at", "later"), "'later' is not a time"),
+        (("text", "hi", "--metadata", "novalue"), "must look like key=value"),
+        (("text", "hi", "--idempotency-key", "ü"), "printable ASCII"),
+        (("text", "hi", "--priority", "top"), "invalid choice"),
+    ],
+)
+def test_what_is_typed_wrong_is_a_sentence_and_no_job(
+    api: ScriptedApi, stoker: Run, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], sentence: str
+) -> None:
+    assert stoker("submit", *words) == 2
+    assert sentence in capsys.readouterr().err
+    assert api.asked("/v1/jobs") == []
+
+
+@pytest.mark.parametrize(("stdin", "sentence"), [(b"", "is empty"), (b"\n", "is empty"), (b"\xff", "is not UTF-8")])
+def test_standard_input_that_is_no_text_is_a_sentence_and_no_job(
+    api: ScriptedApi, stoker: Run, capsys: pytest.CaptureFixture[str], stdin: bytes, sentence: str
+) -> None:
+    assert stoker("submit", "text", stdin=stdin) == 2
+    assert f"Standard input {sentence}" in capsys.readouterr().err
+    assert api.asked("/v1/jobs") == []
+
+
+def test_options_become_fields(api: ScriptedApi, stoker: Run) -> None:
+    api.on("POST", "/v1/jobs", Reply(202, api.job()))
+    words = "submit text hi --priority high --ttl 60 --run-at 2030-01-01T00:00:00+00:00 --retention 5 --metadata a=b=c"
+    assert stoker(*words.split(), "--metadata", "d=", "--idempotency-key", "once") == 0
+    told = submitted(api)
+    assert told["policy"] == {"priority": "high", "ttl_seconds": 60, "run_at": told["policy"]["run_at"]}
+    assert (told["metadata"], told["retention_seconds"]) == ({"a": "b=c", "d": ""}, 5)
+    assert api.asked("/v1/jobs")[0].headers["idempotency-key"] == "once"
+
+
+def test_a_script_gets_the_bare_id_or_json(api: ScriptedApi, stoker: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    api.on("POST", "/v1/jobs", Reply(202, api.job("job_7")))
+    stoker("submit", "text", "hi")
+    assert capsys.readouterr().out == "job_7\n"
+    stoker("submit", "text", "hi", "--json")
+    assert json.loads(capsys.readouterr().out) == api.job("job_7")
+
+
+def test_a_failed_job_is_exit_code_1_and_a_sentence(
+    api: ScriptedApi, stoker: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failure = {"code": "engine_refused", "message": "It cannot be run."}
+    api.on("POST", "/v1/jobs", Reply(202, api.job()))
+    api.on("GET", "/links/job_1/get", Reply(200, api.job(status="failed", error=failure)))
+    assert stoker("submit", "text", "hi", "--wait") == 1
+    assert capsys.readouterr().err == "job_1 failed: It cannot be run. (engine_refused)\n"
+
+
+def test_the_api_refuses_in_its_own_words(api: ScriptedApi, stoker: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    api.on("GET", "/v1/models/gone", error(404, "model_not_found", "There is no model 'gone'. Known models: echo."))
+    assert stoker("submit", "gone", "hi") == 1
+    assert capsys.readouterr().err == "There is no model 'gone'. Known models: echo.\n"
+    api.on("GET", "/v1/models", error(401, "unauthenticated", "This API key is unknown."))
+    assert stoker("models") == 1
+    assert "STOKER_API_KEY" in capsys.readouterr().err
+
+
+def test_when_nothing_runs_the_sentence_says_how_to_start_it(
+    stoker: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setenv("STOKER_URL", url)
+    assert stoker("jobs") == 1
+    assert capsys.readouterr().err.startswith(f"The API at {url} does not answer; start it with `make up`")
+
+
+def test_a_list_is_a_table_or_json(api: ScriptedApi, stoker: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    job = api.job(status="succeeded", metrics={"queue_ms": 12.3, "run_ms": 2500}, created_at="2026-11-21T10:00:00Z")
+    api.on("GET", "/v1/jobs", Reply(200, {"data": [job], "has_more": False, "next_cursor": None}))
+    assert stoker("jobs", "--status", "succeeded", "--metadata", "a=b", "--limit", "5") == 0
+    header, row = capsys.readouterr().out.splitlines()
+    assert header.split() == ["JOB", "STATUS", "AGE", "WAITED", "RAN", "MODEL"]
+    assert row.split()[:2] == ["job_1", "succeeded"]
+    assert "12 ms" in row
+    assert "2.5 s" in row
+    assert api.seen[0].query == {"status": "succeeded", "metadata[a]": "b", "limit": "5"}
+    assert stoker("jobs", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == [job]
+    assert stoker("jobs", "--limit", "0") == 2
+
+
+def test_an_empty_list_is_a_sentence_and_no_output(
+    api: ScriptedApi, stoker: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.on("GET", "/v1/jobs", Reply(200, {"data": [], "has_more": False, "next_cursor": None}))
+    assert stoker("jobs") == 0
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "stoker submit" in said.err
+
+
+def test_watching_in_a_script_prints_the_end_or_every_event(
+    api: ScriptedApi, stoker: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = api.job(status="succeeded", output={"text": "Hello."})
+    api.on("GET", "/v1/jobs/job_1", Reply(200, job))
+    api.on("GET", "/links/job_1/get", Reply(200, job))
+    events = frame(1, 1, "started") + frame(1, 2, "token", text="Hello.") + frame(1, 3, "finished", status="succeeded")
+    api.on("GET", "/links/job_1/events", Reply(200, events))
+    assert stoker("watch", "job_1") == 0
+    assert capsys.readouterr().out == "Hello.\n"
+    assert stoker("watch", "job_1", "--json") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(line["id"], line["type"]) for line in lines] == [
+        ("1-1", "started"),
+        ("1-2", "token"),
+        ("1-3", "finished"),
+    ]
+
+
+def test_queues_are_steered_by_name(api: ScriptedApi, stoker: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    at, queue = "/v1/queues/text.echo.cpu0", {"name": "text.echo.cpu0", "paused": True, "depth": {"queued": 3}}
+    api.on("POST", f"{at}/pause", Reply(200, queue))
+    api.on("POST", f"{at}/purge", Reply(200, {"name": "text.echo.cpu0", "canceled": 3}))
+    api.on("POST", f"{at}/drain", Reply(200, {"name": "text.echo.cpu0", "moved_to": None, "moved": 0}))
+    for action in ("pause", "purge", "drain"):
+        assert stoker("queues", action, "text.echo.cpu0") == 0
+    paused, purged, drained = capsys.readouterr().out.splitlines()
+    assert paused == "text.echo.cpu0 is paused; 3 jobs wait in it."
+    assert purged == "text.echo.cpu0 is purged: 3 waiting jobs were canceled."
+    assert "no other placement of its model has a worker" in drained
+
+
+def test_a_new_keys_secret_is_all_that_is_on_standard_output(
+    api: ScriptedApi, stoker: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.on("POST", "/v1/keys", Reply(201, {"id": "key_1", "key": "sk-secret", "scopes": ["read"]}))
+    assert stoker("keys", "create", "nightly", "--scope", "read", "--days", "3") == 0
+    said = capsys.readouterr()
+    assert said.out == "sk-secret\n"
+    assert "shown this once" in said.err
+    assert json.loads(api.seen[0].body) == {"name": "nightly", "scopes": ["read"], "expires_in_days": 3}
+
+
+def test_the_demo_fails_when_a_job_does(api: ScriptedApi, stoker: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    api.on("GET", "/v1/models", Reply(200, {"data": [MODEL, {**MODEL, "id": "unknown", "kind": "smell"}]}))
+    api.on("POST", "/v1/jobs", Reply(202, api.job()))
+    api.on("GET", "/links/job_1/events", Reply(200, frame(1, 1, "finished", status="failed")))
+    api.on("GET", "/links/job_1/get", Reply(200, api.job(status="failed")))
+    assert stoker("demo") == 1
+    assert "0 of 1 jobs succeeded" in capsys.readouterr().out
+    api.on("GET", "/v1/models", Reply(200, {"data": []}))
+    assert stoker("demo") == 1
+    assert "no model that the demo knows" in capsys.readouterr().err
