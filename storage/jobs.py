@@ -13,7 +13,7 @@ from storage.clock import db_now
 from storage.dialects import insert_new, insert_or_meet
 from storage.rows import Ended, JobRow
 from storage.statements import Statement
-from storage.tables import IS_CLAIMABLE, idempotency_keys, job_inputs, jobs
+from storage.tables import IS_CLAIMABLE, idempotency_keys, job_inputs, jobs, webhook_endpoints
 
 # Statuses are literals: a plan that serves every parameter cannot use an index that is for one status.
 WAITING = jobs.c.status == sa.literal_column(f"'{Status.QUEUED.value}'")
@@ -44,6 +44,7 @@ class NewJob:
     metadata: str | None
     retry_of: str | None
     request_id: str | None
+    webhook: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,17 @@ class Admitted:
 
 BORN = {"status": Status.QUEUED.value, "attempt": 0, "lost": 0, "errors": 0, "cancel_requested": 0}
 SAID = tuple(field.name for field in fields(NewJob))
-INSERT_JOB = Statement(lambda dialect: insert_new(jobs, dialect), (*SAID, *BORN, "queued_at"))
+COPIED = tuple(name for name in SAID if name != "webhook")
+# A caller with endpoints waits for the events of every job; who has none pays for one look into an index.
+WEBHOOK = sa.func.coalesce(
+    sa.bindparam("own_webhook", type_=sa.Text),
+    sa.select(sa.func.max(webhook_endpoints.c.links))
+    .where(webhook_endpoints.c.caller_id == sa.bindparam("of_caller"))
+    .scalar_subquery(),
+)
+INSERT_JOB = Statement(
+    lambda dialect: insert_new(jobs, dialect).values(webhook=WEBHOOK), (*COPIED, *BORN, "queued_at")
+)
 INSERT_INPUT = Statement(lambda dialect: insert_new(job_inputs, dialect), ("job_id", "input", "object_key"))
 
 
@@ -84,8 +95,9 @@ def submit(connection: sa.Connection, submissions: Sequence[Submission]) -> list
 
 
 def _row_of(job: NewJob) -> dict[str, Any]:
-    said = {name: getattr(job, name) for name in SAID}
-    return {**said, **BORN, "queued_at": job.run_at or job.created_at}
+    said = {name: getattr(job, name) for name in COPIED}
+    hooks = {"own_webhook": job.webhook, "of_caller": job.caller_id}
+    return {**said, **BORN, **hooks, "queued_at": job.run_at or job.created_at}
 
 
 def _admit(connection: sa.Connection, submission: Submission) -> Admitted:

@@ -57,6 +57,7 @@ class JobRow:
     metrics: str | None
     retry_of: str | None
     request_id: str | None
+    webhook: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,7 @@ jobs = Table(
     Column("metrics", Text),
     Column("retry_of", Text),
     Column("request_id", Text),
+    Column("webhook", Text),  # {base, url, origin, events}; NULL: nobody waits for its events
 )
 IS_CLAIMABLE = sa.text("status = 'queued' AND run_at IS NULL AND lost = 0")
 IS_SUSPECT = sa.text("status = 'queued' AND run_at IS NULL AND lost > 0")
@@ -143,4 +144,78 @@ queues = Table(
     _text("model"),
     _text("device"),
     Column("paused", SmallInteger, nullable=False),
+)
+
+webhook_endpoints = Table(
+    "webhook_endpoints",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("caller_id"),
+    _text("url"),
+    _text("origin"),  # scheme, host and port of the url: what limits and due deliveries are counted by
+    _text("events"),  # space separated
+    _text("description"),
+    Column("enabled", SmallInteger, nullable=False),
+    Column("disabled_reason", Text),
+    _text("secret"),
+    Column("previous_secret", Text),
+    Column("previous_until", Double),  # both secrets sign until then
+    Column("failing_since", Double),
+    _text("links"),  # {base}: what its jobs say as their webhook when they have none of their own
+    _time("created_at"),
+    Index("webhook_endpoints_caller", "caller_id"),
+)
+
+webhook_secrets = Table(
+    "webhook_secrets",
+    metadata,
+    Column("caller_id", Text, primary_key=True),
+    _text("secret"),
+    Column("previous_secret", Text),
+    Column("previous_until", Double),
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("id", Text, primary_key=True),  # the webhook-id: the same for every attempt and replay
+    _text("caller_id"),
+    Column("endpoint_id", Text),
+    Column("url", Text),  # of a job's own webhook; an endpoint's is looked up when it is sent
+    _text("origin"),
+    _text("event"),
+    Column("job_id", Text),
+    _text("status"),  # pending, delivered, exhausted
+    Column("attempts", Integer, nullable=False),
+    Column("tries", SmallInteger, nullable=False),  # attempts since the schedule began, or began anew
+    Column("next_at", Double),  # not before; whoever claims it moves this by his lease
+    Column("fence", Integer, nullable=False),
+    _time("occurred_at"),
+    Column("ended_at", Double),
+    Column("last_status", Integer),
+    Column("last_error", Text),
+    Index("webhook_deliveries_caller", "caller_id", "id"),
+)
+for _name, _columns, _condition in (
+    ("webhook_deliveries_due", ("origin", "next_at"), "status = 'pending'"),
+    ("webhook_deliveries_job", ("job_id",), "job_id IS NOT NULL"),
+    ("webhook_deliveries_endpoint", ("endpoint_id", "occurred_at"), "endpoint_id IS NOT NULL"),
+    ("webhook_deliveries_ended", ("ended_at",), "ended_at IS NOT NULL"),
+):
+    Index(
+        _name,
+        *(webhook_deliveries.c[_one] for _one in _columns),
+        postgresql_where=sa.text(_condition),
+        sqlite_where=sa.text(_condition),
+    )
+
+webhook_attempts = Table(
+    "webhook_attempts",
+    metadata,
+    Column("delivery_id", Text, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    _time("at"),
+    Column("status", Integer),
+    Column("latency_ms", Double, nullable=False),
+    Column("error", Text),
 )
