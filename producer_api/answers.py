@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from math import ceil
 from typing import Any
 
@@ -83,10 +82,3 @@ def sentence(details: ErrorDetails, param: str, noun: str = "field") -> str:
         return f"The field 'kind' must be one of {', '.join(Kind)}."
     message = details["msg"].removeprefix("Value error, ")
     return f"The {noun} '{param}' is not valid: {message[0].lower()}{message[1:]}."
-
-
-def moment(seconds: float | None) -> str | None:
-    """Return a time of the database's clock as RFC 3339 in UTC."""
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from producer_api.answers import moment
 from producer_api.authentication import DAY_SECONDS, Scope, make_key
 from schemas.errors import StartError
 from storage import callers
 from storage.callers import KeyRow
 from storage.database import Database
+from tasks.views import moment
 
 LOCAL = "local"
 ALL_SCOPES = ",".join(Scope)

@@ -11,7 +11,6 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from producer_api.answers import moment
 from producer_api.services import Services
 from schemas.base import JsonObject
 from schemas.errors import FaultError
@@ -21,6 +20,7 @@ from storage import jobs
 from storage.jobs import BORN, NewJob
 from storage.rows import JobRow
 from tasks.dispatch import Dispatcher, QueueLoad
+from tasks.views import artifacts, plain
 
 POSITION_LIMIT = 1000
 LINK_AGES = 2
@@ -81,8 +81,8 @@ class Views:
         """Return a list's page: what rows alone tell, no inputs; the one row too many says that there are more."""
         loads, data = await self._dispatcher.loads(), []
         links = await asyncio.to_thread(lambda: [self.artifacts(row) for row in rows[:limit]])  # signing takes a while
-        for row, artifacts in zip(rows, links, strict=False):
-            view = plain(row, base) | {"artifacts": artifacts}
+        for row, its_links in zip(rows, links, strict=False):
+            view = plain(row, base) | {"artifacts": its_links}
             if row.status == Status.QUEUED:
                 view["queue"] = queue_place(row, loads.get(row.queue, QueueLoad()), None)
             data.append(view)
@@ -91,23 +91,7 @@ class Views:
 
     def artifacts(self, row: JobRow) -> list[JsonObject]:
         """Return what a job produced, with fresh links."""
-        if not row.artifacts:
-            return []
-        seconds = self._services.settings.presign_seconds
-        expires_at = moment(time.time() + seconds)
-        return [
-            {
-                "name": one["name"],
-                "url": self._services.objects.presign_get(
-                    one["key"], expires_seconds=seconds, content_type=one["content_type"], filename=one["name"]
-                ),
-                "content_type": one["content_type"],
-                "bytes": one["bytes"],
-                "sha256": one["sha256"],
-                "expires_at": expires_at,
-            }
-            for one in from_json(row.artifacts)
-        ]
+        return artifacts(row, self._services.objects, self._services.settings.presign_seconds)
 
     async def _progress(self, job_id: str) -> JsonObject | None:
         events = self._services.events
@@ -130,60 +114,6 @@ def fresh_row(job: NewJob) -> JobRow:
 
 
 NEWBORN: dict[str, Any] = {**dict.fromkeys(JobRow.__slots__), **BORN}
-
-
-def plain(row: JobRow, base: str) -> JsonObject:
-    """Return what the row alone tells."""
-    at = f"{base}/v1/jobs/{row.id}"
-    return {
-        "id": row.id,
-        "object": "job",
-        "kind": row.kind,
-        "model": row.model,
-        "status": row.status,
-        "attempt": row.attempt,
-        "output": from_json(row.output) if row.output else None,
-        "artifacts": [],
-        "error": from_json(row.error) if row.error else None,
-        "progress": None,
-        "queue": None,
-        "metrics": metrics(row),
-        "usage": from_json(row.usage) if row.usage else {},
-        "metadata": from_json(row.metadata) if row.metadata else {},
-        "retry_of": row.retry_of,
-        "cancel_requested": bool(row.cancel_requested),
-        "created_at": moment(row.created_at),
-        "started_at": moment(row.started_at),
-        "finished_at": moment(row.finished_at),
-        "deadline_at": moment(deadline(row)),
-        "retained_until": moment(row.retained_until),
-        "urls": {
-            "get": at,
-            "cancel": f"{at}/cancel",
-            "retry": f"{at}/retry",
-            "events": f"{at}/events",
-            "result": f"{at}/result",
-        },
-    }
-
-
-def metrics(row: JobRow) -> JsonObject:
-    """Return how long a job waited and ran, and what its worker measured."""
-    measured: JsonObject = from_json(row.metrics) if row.metrics else {}
-    if row.started_at is not None:
-        measured.setdefault("queue_ms", round((row.started_at - row.queued_at) * 1000, 1))
-        if row.finished_at is not None:
-            measured.setdefault("run_ms", round((row.finished_at - row.started_at) * 1000, 1))
-    return measured
-
-
-def deadline(row: JobRow) -> float | None:
-    """Return when a job ends for lack of time: waiting, at its ttl; running, at its timeout."""
-    if row.status == Status.QUEUED:
-        return row.expires_at
-    if row.status == Status.RUNNING and row.started_at is not None:
-        return row.started_at + row.timeout_seconds
-    return None
 
 
 def queue_place(row: JobRow, load: QueueLoad, ahead: int | None) -> JsonObject:

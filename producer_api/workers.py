@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic_core import from_json
 
-from producer_api.answers import moment
 from schemas.base import JsonObject
 from storage.workers import WorkerRow
+from tasks.views import moment
 
 
 def worker_view(row: WorkerRow) -> JsonObject:

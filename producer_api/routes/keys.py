@@ -9,7 +9,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from producer_api.answers import json_answer, moment
+from producer_api.answers import json_answer
 from producer_api.authentication import DAY_SECONDS, Scope, make_key
 from producer_api.body import read_as
 from producer_api.documents import KeyList, NewKeyAnswer
@@ -19,6 +19,7 @@ from schemas.base import JsonObject, Strict
 from schemas.errors import ForbiddenError, InvalidError, NotFoundError
 from storage import callers
 from storage.callers import KeyRow
+from tasks.views import moment
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
 

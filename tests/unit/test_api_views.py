@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from producer_api.answers import moment
-from producer_api.views import deadline, entity_tag, fresh_row, metrics, plain, queue_place, starts_in
+from producer_api.views import entity_tag, fresh_row, queue_place, starts_in
 from schemas.jobs import Job, QueueReason
 from storage.jobs import NewJob
 from storage.rows import JobRow
 from tasks.dispatch import QueueLoad
+from tasks.views import deadline, metrics, moment, plain
 
 NOW = 1_700_000_000.0
 BUSY = QueueLoad(slots=4, in_flight=4, run_ms=2000.0, states=frozenset({"ready"}))
