@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, field_validator
 
 from schemas.base import JsonObject, Strict
 from schemas.jobs import Kind
@@ -36,6 +36,14 @@ class Model(Strict):
     languages: list[str] = Field(default_factory=list)
     description: str = ""
     options: JsonObject = Field(default_factory=dict, description="What only this engine understands.")
+
+    @field_validator("devices")
+    @classmethod
+    def _devices_are_distinct(cls, value: list[str]) -> list[str]:
+        if len(set(value)) < len(value):
+            message = "a device is named twice; one device has one worker and one queue"
+            raise ValueError(message)
+        return value
 
 
 class Catalog(Strict):

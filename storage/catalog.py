@@ -44,6 +44,9 @@ def _read_model(path: str, alias: str, table: object) -> Model:
     if not isinstance(table, dict):
         message = f"The catalog {path} has models.{alias} as a value; write a table [models.{alias}] with its keys."
         raise CatalogError(message)
+    if "alias" in table:
+        message = f"The catalog {path}, table [models.{alias}], key 'alias': the table's name is the alias."
+        raise CatalogError(message)
     try:
         return Model.model_validate({"alias": alias, **table})
     except ValidationError as error:
