@@ -11,6 +11,8 @@ from pydantic_core import ErrorDetails, to_json
 from starlette.responses import Response
 
 from schemas.errors import (
+    DoorTimeoutError,
+    EngineFailedError,
     FaultError,
     InternalError,
     InvalidError,
@@ -22,6 +24,8 @@ from schemas.errors import (
 )
 from schemas.jobs import Kind
 
+SHOWN = (UnavailableError, EngineFailedError, DoorTimeoutError)
+"""Those of our own errors that callers may know."""
 RETRY_SECONDS = 2
 NAME_CHARACTERS = 120
 
@@ -46,7 +50,7 @@ def as_public(error: StokerError) -> StokerError:
     """Return what a caller may know: what a sick backend said stays in the log."""
     if isinstance(error, FaultError):
         return UnavailableError()
-    return error if error.status < InternalError.status or isinstance(error, UnavailableError) else InternalError()
+    return error if error.status < InternalError.status or isinstance(error, SHOWN) else InternalError()
 
 
 def invalid(error: ValidationError) -> StokerError:

@@ -12,7 +12,7 @@ from producer_api.body import BodyLimit
 from producer_api.edge import Edge
 from producer_api.errors import handle_errors
 from producer_api.openapi import describe, operation_id
-from producer_api.routes import events, health, jobs, keys, metrics, models, queues, results, workers
+from producer_api.routes import embeddings, events, health, jobs, keys, metrics, models, queues, results, workers
 from producer_api.services import Services
 from producer_api.settings import Environment
 from producer_api.state import Api, build_api
@@ -49,9 +49,9 @@ def route_app(docs_url: str | None = None) -> FastAPI:
         generate_unique_id_function=operation_id,
     )
     app.include_router(jobs.hot)
-    for routes in (jobs, events, results, models, queues, workers, keys, health, metrics):
+    for routes in (jobs, embeddings, events, results, models, queues, workers, keys, health, metrics):
         app.include_router(routes.router)
-    describe(app, keys.KeyRequest)
+    describe(app, keys.KeyRequest, embeddings.EmbeddingsRequest)
     return app
 
 

@@ -210,3 +210,27 @@ class LiveAnswer(Strict):
     """The process answers."""
 
     status: Literal["live"]
+
+
+class EmbeddingAnswer(Strict):
+    """One text's vector."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str = Field(description="Numbers, or base64 of little-endian 32-bit floats.")
+
+
+class EmbeddingUsage(Strict):
+    """What was read."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingList(Strict):
+    """The vectors, in the order of the texts."""
+
+    object: Literal["list"]
+    data: list[EmbeddingAnswer]
+    model: str
+    usage: EmbeddingUsage

@@ -55,6 +55,15 @@ def errors(*own: type[StokerError]) -> Responses:
     }
 
 
+def door_errors(*own: type[StokerError]) -> Responses:
+    """Return the errors of an OpenAI-compatible route: what is 422 elsewhere is 400 there."""
+    said = errors(*own)
+    invalid = said.pop(InvalidError.status)
+    malformed = said.get(MalformedError.status, invalid)
+    said[MalformedError.status] = {**malformed, "description": f"{malformed['description']} {invalid['description']}"}
+    return dict(sorted(said.items(), key=lambda item: int(item[0])))
+
+
 SUBMIT_ERRORS = (MalformedError, ModelNotFoundError, GoneError, TooLargeError, IdempotencyMismatchError, TooManyError)
 RETRY_ERRORS = (NotFoundError, ModelNotFoundError, ConflictError, GoneError, IdempotencyMismatchError, TooManyError)
 

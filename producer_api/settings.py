@@ -27,6 +27,9 @@ class ApiSettings(Settings):
     max_body_bytes: int = Field(8 * 2**20, ge=1024, description="Larger request bodies are refused (413).")
     max_drain_bytes: int = Field(32 * 2**20, ge=1024, description="What is read of a body that is refused.")
     wait_limit_seconds: float = Field(60, gt=0, description="The longest `Prefer: wait`; more counts as this.")
+    door_timeout_seconds: float = Field(
+        300, gt=0, le=86_400, description="How long OpenAI-compatible calls wait for their job before they cancel it."
+    )
     presign_seconds: int = Field(3600, ge=1, le=7 * 86_400, description="How long presigned links work.")
     stop_seconds: float = Field(8, gt=0, description="How long a stopping API lets its answers finish.")
     parent_fd: int | None = Field(None, description="A pipe whose other end the supervisor holds.")

@@ -19,7 +19,9 @@ StokerError
 │   └── TooManyError                429 too_many
 ├── ServiceError               ours to mend (5xx)
 │   ├── InternalError               500 internal_error
-│   └── UnavailableError            503 unavailable: not accepted, nothing happened
+│   ├── UnavailableError            503 unavailable: not accepted, nothing happened
+│   ├── EngineFailedError           500 engine_failed: a door's job ended without an answer
+│   └── DoorTimeoutError            504 door_timeout: a door's job did not end in time
 ├── FaultError                 a backend is sick: wait and try again, never the job's fault
 │   ├── DatabaseFaultError, ObjectStoreFaultError, RedisFaultError
 ├── JobError                   how a job ends `failed`
@@ -223,6 +225,21 @@ class UnavailableError(ServiceError):
     status = 503
     retryable = True
     sentence = "The service cannot accept this right now and nothing was stored; try again in a few seconds."
+
+
+class EngineFailedError(ServiceError):
+    """Whoever waited for an answer gets none: its job failed."""
+
+    code = "engine_failed"
+    sentence = "The job failed, also when it was tried again; GET /v1/jobs/{id} with X-Stoker-Job-Id says why."
+
+
+class DoorTimeoutError(ServiceError):
+    """Whoever waited for an answer waited too long."""
+
+    code = "door_timeout"
+    status = 504
+    sentence = "The job did not end in time and was canceled; send less at once, or submit it to POST /v1/jobs."
 
 
 class FaultError(StokerError):

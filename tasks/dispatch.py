@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from schemas.catalog import Catalog, Model
-from schemas.errors import InvalidError
+from schemas.embedding import EmbeddingInput, Truncate
+from schemas.errors import ContextLengthError, InvalidError
 from schemas.ids import new_id
 from schemas.jobs import EmbeddingJob, ImageJob, Policy, TextJob
 from schemas.text import TextInput
@@ -158,6 +159,8 @@ def check_request(request: Request, model: Model, now: float) -> None:
         )
     if isinstance(request.input, TextInput):
         _check_length(request.input, model)
+    if isinstance(request.input, EmbeddingInput):
+        _check_embedding(request.input, model)
 
 
 def _check_length(given: TextInput, model: Model) -> None:
@@ -170,6 +173,24 @@ def _check_length(given: TextInput, model: Model) -> None:
             f"({model.context_length:,} tokens); send less.",
             param=field,
         )
+
+
+def _check_embedding(given: EmbeddingInput, model: Model) -> None:
+    if given.dimensions is not None and given.dimensions not in model.dimensions:
+        known = " or ".join(map(str, model.dimensions))
+        made_for = f"makes vectors of {known} numbers" if known else "makes vectors of one length only"
+        raise InvalidError(
+            f"'{model.alias}' {made_for}, not of {given.dimensions}; leave 'dimensions' out or change it.",
+            param="input.dimensions",
+        )
+    longest = model.context_length * LONGEST_TOKEN_CHARACTERS
+    for index, text in enumerate(given.texts):
+        if len(text) > longest and given.truncate is Truncate.ERROR:
+            raise ContextLengthError(
+                f"Text {index} (counted from 0) has {len(text):,} characters, which cannot fit the context of "
+                f"'{model.alias}' ({model.context_length:,} tokens); shorten or split it.",
+                param=f"input.texts.{index}",
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ def catalog() -> Catalog:
     told: JsonObject = {
         "echo": {"kind": "text", "context_length": 100, "timeout_seconds": 60, "max_in_flight": 4},
         "sketch": {"kind": "image"},
-        "twin": {"kind": "embedding", "devices": ["cpu0", "cpu1"]},
+        "twin": {"kind": "embedding", "devices": ["cpu0", "cpu1"], "dimensions": [128, 256]},
     }
     common = {"engine": "fake", "source": "builtin", "devices": ["cpu0"]}
     return Catalog(

@@ -1,0 +1,142 @@
+"""Doors for other people's clients: a request becomes a job like any other, and the answer waits for its end."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from producer_api.admission import Accepted
+from producer_api.answers import error_answer, invalid, json_answer
+from producer_api.edge import request_id_of
+from producer_api.jobs import cancel, wait_for_end
+from producer_api.plain import PlainRoute
+from producer_api.state import Api, api_of
+from schemas.errors import (
+    ConflictError,
+    ContextLengthError,
+    DoorTimeoutError,
+    EngineFailedError,
+    EngineRefusedError,
+    FaultError,
+    GoneError,
+    InputTooLongError,
+    InvalidError,
+    JobTimeoutError,
+    MalformedError,
+    StokerError,
+    UnavailableError,
+)
+from schemas.jobs import TERMINAL, Status
+from storage import jobs
+from storage.rows import JobRow
+from tasks.attempt import OUTPUT_NAME
+
+CLIENT_LEFT = 499
+"""Nobody reads this status but our own log."""
+JOB_HEADER = "X-Stoker-Job-Id"
+
+
+class DoorRoute(PlainRoute):
+    """A route that fails as OpenAI's clients expect, and says in a header which job it made."""
+
+    def __init__(self, path: str, endpoint: Any, **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            request = Request(scope, receive)
+            try:
+                response = await endpoint(request, **scope["path_params"])
+            except ValidationError as error:
+                response = _refusal(invalid(error), request)
+            except FaultError:
+                raise  # the log wants to know
+            except StokerError as error:
+                response = _refusal(error, request)
+            if "job_id" in scope:
+                response.headers[JOB_HEADER] = scope["job_id"]
+            await response(scope, receive, send)
+
+        self.app = serve
+
+
+def _refusal(error: StokerError, request: Request) -> Response:
+    # Their clients try again by themselves; a job that ended was tried as often as it may be.
+    is_over = "job_id" in request.scope and not isinstance(error, UnavailableError)
+    headers = {"x-should-retry": "false"} if is_over else {}
+    request_id = request_id_of(request.scope)
+    if error.status == InvalidError.status:
+        return json_answer(error.as_wire_error(request_id), MalformedError.status, headers)
+    return error_answer(error, request_id, headers)
+
+
+async def wait_at_door(request: Request, accepted: Accepted) -> JobRow | None:
+    """Return the row of a job that succeeded, nothing when the client left; a job that nobody waits for is canceled.
+
+    However else it ended, the error says so.
+    """
+    api = api_of(request)
+    request.scope["job_id"] = accepted.job_id
+    has_left = await _wait_for_end_or_leaving(request, accepted.job_id, api.services.settings.door_timeout_seconds)
+    row = await api.services.database.aread(lambda connection: jobs.find(connection, accepted.job_id))
+    if row is None:
+        raise GoneError("The job was deleted while you waited for it; send the request again.")
+    if row.status not in TERMINAL:
+        if accepted.job is not None:  # else somebody else may wait for it, too
+            await cancel(api, row.id)
+        if api.watch.closing:
+            raise UnavailableError("This server is about to stop; send the request again.")
+        if not has_left:
+            raise DoorTimeoutError
+    if has_left:
+        return None
+    if row.status != Status.SUCCEEDED:
+        raise _what_became_of(row)
+    return row
+
+
+async def _wait_for_end_or_leaving(request: Request, job_id: str, seconds: float) -> bool:
+    """Wait; return whether the client left first."""
+    end = asyncio.create_task(wait_for_end(request, job_id, seconds))
+    leaving = asyncio.create_task(_until_left(request))
+    try:
+        await asyncio.wait([end, leaving], return_when=asyncio.FIRST_COMPLETED)
+        return not end.done()
+    finally:
+        for task in (end, leaving):
+            task.cancel()
+        await asyncio.gather(end, leaving, return_exceptions=True)
+
+
+async def _until_left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _what_became_of(row: JobRow) -> StokerError:
+    if row.status == Status.CANCELED:
+        return ConflictError("The job was canceled before it had an answer; send the request again if you want one.")
+    if row.status == Status.EXPIRED:
+        return DoorTimeoutError()
+    error = from_json(row.error or "{}")
+    code, message = error.get("code"), error.get("message")
+    if code == InputTooLongError.code:
+        return ContextLengthError(message, param="input")
+    if code == EngineRefusedError.code:
+        return InvalidError(message, param="input")
+    return DoorTimeoutError(message) if code == JobTimeoutError.code else EngineFailedError(message)
+
+
+async def output_of(api: Api, row: JobRow) -> bytes:
+    """Return the JSON of an ended job's output, wherever it lies."""
+    if row.output is not None:
+        return row.output.encode()
+    keys = [one["key"] for one in from_json(row.artifacts or "[]") if one["name"] == OUTPUT_NAME]
+    if not keys:
+        raise GoneError
+    return await asyncio.to_thread(api.services.objects.get, keys[0])
