@@ -3,7 +3,7 @@
 import sys
 from argparse import Namespace
 
-from stoker.commands.parser import build_parser
+from stoker.commands.parser import parse
 from stoker.down import down, status
 from stoker.settings import Settings, read_settings
 from stoker.up import up, up_detached
@@ -11,7 +11,7 @@ from stoker.up import up, up_detached
 
 def main() -> int:
     """Run one command; the exit code."""
-    arguments = build_parser().parse_args()
+    arguments = parse(sys.argv[1:])
     settings = read_settings()
     if arguments.command in ("up", "down", "status"):
         return _supervise(arguments, settings)

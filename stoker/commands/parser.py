@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from stoker.commands.options import days, moment, once_key, pair, seconds
@@ -12,6 +13,17 @@ EPILOG = "Exit codes: 0 all is well; 1 the job failed or the API refused; 2 the 
 
 Commands = Any
 """What argparse's add_subparsers returns has no public name."""
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """Return what the words mean, or end with a sentence and exit code 2."""
+    parser = build_parser()
+    arguments, rest = parser.parse_known_args(words)
+    if rest and (arguments.command != "submit" or any(word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:  # argparse does not go on with TEXT after an option: `submit MODEL --wait TEXT`
+        arguments.text += rest
+    return arguments
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stoker.commands.parser import build_parser
+from stoker.commands.parser import parse
 from stoker.commands.run import run
 from stoker.ports import free_port
 from tests.scripted_api import Reply, ScriptedApi, error, frame
@@ -30,7 +30,7 @@ def stoker(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> Run:
     def run_it(*words: str, stdin: bytes = b"") -> int:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         try:
-            return run(build_parser().parse_args(words), colour=False)
+            return run(parse(words), colour=False)
         except SystemExit as end:
             return int(end.code or 0)
 
@@ -52,6 +52,8 @@ def submitted(api: ScriptedApi) -> dict[str, Any]:
         (("text",), "한글\nzwei\n".encode(), {"prompt": "한글\nzwei"}),
         (("embedding",), b"one\n\ntwo\n", {"texts": ["one", "two"]}),
         (("text", "hi", "--input", '{"max_tokens": 3}'), b"", {"max_tokens": 3, "prompt": "hi"}),
+        (("text", "--priority", "low", "say", "--ttl", "60", "hi"), b"", {"prompt": "say hi"}),
+        (("text", "--", "--hi"), b"", {"prompt": "--hi"}),
         (("batch", "--input", '{"inputs": []}'), b"", {"inputs": []}),
         (("text", "--input", "@-"), b'{"prompt": "in"}', {"prompt": "in"}),
     ],
@@ -61,7 +63,8 @@ def test_input_comes_from_words_stdin_or_json(
 ) -> None:
     api.on("POST", "/v1/jobs", Reply(202, api.job()))
     assert stoker("submit", *words, stdin=stdin) == 0
-    assert submitted(api) == {"kind": words[0], "model": words[0], "input": expected}
+    told = submitted(api)
+    assert (told["kind"], told["model"], told["input"]) == (words[0], words[0], expected)
 
 
 def test_input_comes_from_a_file(api: ScriptedApi, stoker: Run, tmp_path: Path) -> None:
@@ -86,6 +89,7 @@ def test_input_comes_from_a_file(api: ScriptedApi, stoker: Run, tmp_path: Path) 
         (("text", "hi", "--run-at", "later"), "'later' is not a time"),
         (("text", "hi", "--metadata", "novalue"), "must look like key=value"),
         (("text", "hi", "--idempotency-key", "ü"), "printable ASCII"),
+        (("text", "hi", "--hurry"), "unrecognized arguments: --hurry"),
         (("text", "hi", "--priority", "top"), "invalid choice"),
     ],
 )
