@@ -30,7 +30,6 @@ class ApiSettings(Settings):
     door_timeout_seconds: float = Field(
         300, gt=0, le=86_400, description="How long OpenAI-compatible calls wait for their job before they cancel it."
     )
-    presign_seconds: int = Field(3600, ge=1, le=7 * 86_400, description="How long presigned links work.")
     stop_seconds: float = Field(8, gt=0, description="How long a stopping API lets its answers finish.")
     parent_fd: int | None = Field(None, description="A pipe whose other end the supervisor holds.")
     ready_file: str | None = Field(None, description="A file that appears when the part is ready.")

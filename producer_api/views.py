@@ -91,7 +91,7 @@ class Views:
 
     def artifacts(self, row: JobRow) -> list[JsonObject]:
         """Return what a job produced, with fresh links."""
-        return artifacts(row, self._services.objects, self._services.settings.presign_seconds)
+        return artifacts(row, self._services.objects, self._services.task_settings.presign_seconds)
 
     async def _progress(self, job_id: str) -> JsonObject | None:
         events = self._services.events

@@ -55,6 +55,10 @@ def part_environment(settings: Settings, state: StateFolder, ports: dict[str, in
         "STOKER_API_HOST": HOST,
         "STOKER_API_PORT": str(ports["api"]),
         "STOKER_FLOWER_PORT": str(ports["flower"]),
+        # So that a webhook can reach a receiver on this machine.
+        "STOKER_EGRESS_ALLOW": "127.0.0.0/8,::1/128",
+        "STOKER_EGRESS_PORTS": "1-65535",
+        "STOKER_EGRESS_HTTP": "true",
         "STOKER_FLOWER_BASIC_AUTH": f"stoker:{secrets.flower_password}",
     }
     return {**threads, **settings.inherited, **chosen, **settings.given}

@@ -10,6 +10,7 @@ from schemas.errors import FaultError
 from storage import retention
 from storage.database import Database
 from storage.objects.port import ObjectStore, StoredObject, job_prefix
+from storage.webhooks import deliveries
 from tasks.logs import get_logger
 from tasks.settings import TaskSettings
 
@@ -79,8 +80,11 @@ class Sweep:
         return count
 
     def forget(self) -> int:
-        """Delete the rows of jobs erased long ago, and old idempotency keys."""
+        """Delete the rows of jobs erased long ago, old idempotency keys and deliveries that ended long ago."""
         kept = self._settings
+        self._database.transact(
+            lambda connection: deliveries.forget(connection, kept.rows_kept_seconds, BATCH_JOBS * BATCHES)
+        )
         return self._database.transact(
             lambda connection: retention.forget(
                 connection, kept.rows_kept_seconds, kept.idempotency_kept_seconds, BATCH_JOBS * BATCHES

@@ -1,4 +1,4 @@
-"""The worker without an engine: it runs the reconciler and the sweep, and later sends webhooks."""
+"""The worker without an engine: it runs the reconciler and the sweep, and sends webhooks."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from tasks.reconcile import Reconciler
 from tasks.routing import MAINTENANCE, WEBHOOKS
 from tasks.settings import TaskSettings
 from tasks.sweep import Sweep
+from tasks.webhooks.hint import SendWebhooks
+from tasks.webhooks.sender import Sender
 from workers.consumer import HintWorker
 from workers.shutdown import Shutdown
 from workers.stores import Stores
@@ -47,16 +49,21 @@ class Maintenance:
         app = create_app(stores.settings, settings)
         app.register_task(Tick(reconciler))
         app.register_task(RunSweep(Sweep(stores.database, stores.objects, settings, erase_events=self._erase_events)))
+        self._sender = Sender(stores.database, stores.objects, settings)
+        self._patience_seconds = settings.drain_seconds
+        app.register_task(SendWebhooks(self._sender))
         self._worker = HintWorker(app, name=MAINTENANCE, queues=[MAINTENANCE, WEBHOOKS], threads=THREADS)
         self._shutdown = Shutdown(settings.drain_seconds, drain=self._worker.stop_soon, hurry=lambda: None)
 
     def run(self) -> None:
         """Consume until told to stop."""
         self._shutdown.install()
+        self._sender.start()
         if self._ready_file:
             Path(self._ready_file).touch()
         log.info("The maintenance worker is ready.")
         self._worker.start()
+        self._sender.stop(self._patience_seconds)
         log.info("The maintenance worker has stopped.")
 
     def _read_catalog(self) -> Catalog:

@@ -60,7 +60,7 @@ async def get_job(request: Request, job_id: str) -> Response:
         await wait_for_end(request, job_id, wait_seconds)
         stored = await find_job(request, job_id, caller_id)
     view = await api.views.render(stored, base_of(request))
-    tag = entity_tag(view, api.services.settings.presign_seconds)
+    tag = entity_tag(view, api.services.task_settings.presign_seconds)
     headers = {"ETag": tag, "Cache-Control": "private, no-cache", **applied(wait_seconds)}
     if tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)

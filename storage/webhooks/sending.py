@@ -43,8 +43,20 @@ def due_origins(connection: sa.Connection) -> list[str]:
     return list(connection.execute(sa.text(ORIGINS.format(now=NOW[connection.dialect.name]))).scalars())
 
 
-def claim(connection: sa.Connection, wishes: Mapping[str, int], lease_seconds: float) -> list[Delivery]:
-    """Take up to so many due deliveries of each receiver; whoever does not record them in time loses them again."""
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Up to so many due deliveries of each origin, for so many seconds."""
+
+    places: Mapping[str, int]
+    lease_seconds: float
+
+
+def claim(connection: sa.Connection, wishes: Sequence[Wish]) -> list[list[Delivery]]:
+    """Grant wishes one after the other; who does not record in time what he took loses it again."""
+    return [_claim(connection, wish.places, wish.lease_seconds) for wish in wishes]
+
+
+def _claim(connection: sa.Connection, wishes: Mapping[str, int], lease_seconds: float) -> list[Delivery]:
     now = NOW[connection.dialect.name]
     if connection.dialect.name == "postgresql":
         which = ALL_WISHES.format(due=DUE.format(now=now, origin="wish.origin", places="wish.places"))

@@ -15,7 +15,7 @@ from storage.database import Database
 from storage.webhooks import deliveries, endpoints, secrets, sending
 from storage.webhooks.deliveries import Delivery, DeliveryFilter
 from storage.webhooks.endpoints import Endpoint, NewEndpoint
-from storage.webhooks.sending import Result
+from storage.webhooks.sending import Result, Wish
 from tests.contract.sql import CALLER, QUEUE, claim_one, finish, register, row, status_of, submit
 
 ENDS = "job.succeeded job.failed job.canceled job.expired"
@@ -42,7 +42,7 @@ def events_of(database: Database) -> list[str]:
 
 
 def take(database: Database, limit: int = 100, lease: float = 60, origin: str = ORIGIN) -> list[Delivery]:
-    return database.transact(lambda connection: sending.claim(connection, {origin: limit}, lease))
+    return database.write(sending.claim, Wish({origin: limit}, lease))
 
 
 def record(database: Database, delivery: Delivery, status: int | None = 200, **changes: Any) -> bool:
@@ -175,7 +175,7 @@ def test_a_claim_takes_what_is_due_and_no_more_than_wished(database: Database) -
         end(database, "succeeded")
     assert sorted(database.read(sending.due_origins)) == ["https://h0.example", "https://h1.example"]
     wishes = {"https://h0.example": 2, "https://h1.example": 9, "https://nobody.example": 3}
-    taken = database.transact(lambda connection: sending.claim(connection, wishes, 60))
+    taken = database.write(sending.claim, Wish(wishes, 60))
     assert sorted(one.origin for one in taken) == ["https://h0.example"] * 2 + ["https://h1.example"] * 3
     assert database.read(sending.due_origins) == ["https://h0.example"]
 

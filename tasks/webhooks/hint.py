@@ -1,0 +1,26 @@
+"""The shell around a hint on the queue `webhooks`: it wakes the sender of the process that takes it."""
+
+from __future__ import annotations
+
+from celery import Task
+
+from tasks.webhooks.sender import Sender
+
+SEND_TASK = "webhooks.send"
+HINT_WIDTH = 2
+"""One hint is enough for all that is due; a second one covers what came while the first was taken."""
+
+
+class SendWebhooks(Task):
+    """`webhooks.send`: there may be something due."""
+
+    name = SEND_TASK
+    ignore_result = True
+
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
+
+    def run(self, *_: object) -> str:
+        """Wake the sender."""
+        self._sender.poke()
+        return "the sender looks"
