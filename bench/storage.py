@@ -89,7 +89,7 @@ def databases(folder: Path) -> Iterator[tuple[str, Database, psutil.Process | No
     """Open one database after the other, migrated and with a queue."""
     yield "sqlite", Database(f"sqlite:///{folder / 'stoker.db'}"), None
     with run_postgres(folder / "postgres") as server:
-        shim = None if server.server is None else psutil.Process(server.server._process.pid)  # noqa: SLF001
+        shim = None if server.server is None else psutil.Process(server.server._process.pid)  # noqa: SLF001 - no door but this one says which process it is
         yield "postgres", Database(server.url), shim
 
 
