@@ -36,7 +36,8 @@ def _read_stdin(kind: str) -> list[str]:
     if sys.stdin is None or sys.stdin.isatty():
         raise UsageError("There is no input: give it as text, with --input, or on standard input.")
     text = _decode(sys.stdin.buffer.read(), "Standard input").removesuffix("\n")
-    words = [line for line in text.splitlines() if line] if TEXT_FIELDS.get(kind) == "texts" else [text]
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    words = [line for line in lines if line] if TEXT_FIELDS.get(kind) == "texts" else [text]
     if not any(words):
         raise UsageError("Standard input is empty; give the input as text, with --input, or there.")
     return words

@@ -53,13 +53,13 @@ def output_of(job: Job) -> str:
 
 def made_by(job: Job) -> Iterator[str]:
     """Yield a line for each artifact, and one that says how to get them."""
-    artifacts = job.artifacts
-    width = max((len(one.name) for one in artifacts), default=0)
-    for one in artifacts:
-        yield f"{one.name:<{width}}  {one.content_type}, {size(one.bytes)}"
-    if artifacts:
+    names = [one_line(one.name) for one in job.artifacts]
+    width = max(map(len, names), default=0)
+    for name, one in zip(names, job.artifacts, strict=True):
+        yield f"{name:<{width}}  {one_line(one.content_type)}, {size(one.bytes)}"
+    if names:
         yield job.urls["result"]
-        yield f"stoker result {job.id} -o {artifacts[0].name if len(artifacts) == 1 else 'FOLDER'}"
+        yield f"stoker result {job.id} -o {names[0] if len(names) == 1 else 'FOLDER'}"
 
 
 def summary_of(job: Job) -> str:

@@ -40,33 +40,44 @@ class Screen:
         self.is_terminal = sys.stdout.isatty()
         self._colour = colour and self.is_terminal
         self._has_status = False
+        self._is_mid_line = False
 
     @property
     def width(self) -> int:
         """How many columns there are."""
         return shutil.get_terminal_size().columns if self.is_terminal else FAR
 
-    def say(self, text: str = "") -> None:
+    def say(self, text: str) -> None:
         """Write a line."""
-        self.status("")
+        self.end_line()
         print(text)
 
     def write(self, text: str) -> None:
         """Write without ending the line, at once; what a model says cannot steer the terminal."""
         self.status("")
         print(harmless(text) if self.is_terminal else text, end="", flush=True)
+        self._is_mid_line = not text.endswith("\n") if text else self._is_mid_line
 
     def note(self, text: str) -> None:
         """Write a line that is no result: to standard error."""
-        self.status("")
+        self.end_line()
         sys.stdout.flush()
-        print(text, file=sys.stderr, flush=True)
+        print(harmless(text), file=sys.stderr, flush=True)
 
     def status(self, text: str) -> None:
         """Show what is going on in a line that the next thing replaces; only where a person looks."""
         if self.is_terminal and (text or self._has_status):
+            if text:
+                self.end_line()
             print(CLEAR_LINE + fit(text, self.width - 1), end="", flush=True)
             self._has_status = bool(text)
+
+    def end_line(self) -> None:
+        """Go on at the beginning of a line."""
+        self.status("")
+        if self._is_mid_line:
+            print(flush=True)
+            self._is_mid_line = False
 
     def json(self, document: Any) -> None:
         """Write a document: readable on a terminal, on one line elsewhere."""

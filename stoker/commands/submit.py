@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from stoker.client import Job, Stoker
+from stoker.client import ForbiddenError, Job, Stoker
 from stoker.commands.context import LONG_PATIENCE_SECONDS, Context, judge, leaving
-from stoker.commands.given import read_input
+from stoker.commands.given import UsageError, read_input
 from stoker.commands.jobs import announce
 from stoker.commands.outline import made_by, output_of, place_of, text_of
 from stoker.commands.watch import watch_job
@@ -15,7 +15,7 @@ from stoker.commands.watch import watch_job
 def submit(context: Context) -> int:
     """Submit one job."""
     typed, client = context.typed, context.client
-    kind = typed.kind or client.model(typed.model).kind
+    kind = typed.kind or _kind_of(client, typed.model)
     policy = {"priority": typed.priority, "ttl_seconds": typed.ttl, "run_at": typed.run_at}
     job = client.submit(
         kind,
@@ -36,6 +36,15 @@ def submit(context: Context) -> int:
         ended = patient.wait(job, typed.timeout)
     show_result(context, ended)
     return judge(context.screen, ended)
+
+
+def _kind_of(client: Stoker, model: str) -> str:
+    try:
+        return client.model(model).kind
+    except ForbiddenError as error:
+        raise UsageError(
+            f"{error.message} Or say with --kind what the job makes; then it need not be looked up."
+        ) from None
 
 
 def show_result(context: Context, job: Job) -> None:

@@ -38,7 +38,7 @@ class View:
         self._screen = screen
         self._transcript = Transcript()
         self._shown = ""
-        """The text that stands on the screen, the last line of it unfinished."""
+        """The text that stands on the screen."""
 
     def wait(self, job: Job) -> None:
         """Show where the job waits."""
@@ -53,14 +53,12 @@ class View:
             case "started":
                 self._screen.status("running")
             case "restarted":
-                self._finish_line()
+                self._shown = ""
                 again = f"Attempt {event.attempt} begins; what the one before it said is void."
                 self._screen.say(self._screen.paint(again, DIM))
             case "progress":
-                self._finish_line()
                 self._screen.status(bar(self._transcript))
             case "log":
-                self._finish_line()
                 self._screen.say(self._screen.paint(one_line(str(event.data.get("message"))), DIM))
             case "token" | "snapshot":
                 self._write_text(self._transcript.text)
@@ -77,7 +75,6 @@ class View:
             return
         if text is not None:
             self._write_text(text)
-        self._finish_line()
         if job.has_succeeded and text is None:
             screen.say(one_line(output_of(job)))
         for line in remarks:
@@ -90,14 +87,10 @@ class View:
     def _write_text(self, text: str) -> None:
         """Write what is new of the text; one that has become another begins on a new line."""
         if not text.startswith(self._shown):
-            self._finish_line()
+            self._screen.end_line()
+            self._shown = ""
         self._screen.write(text[len(self._shown) :])
         self._shown = text
-
-    def _finish_line(self) -> None:
-        if self._shown:
-            self._screen.say()
-            self._shown = ""
 
 
 class Lines(View):

@@ -147,6 +147,22 @@ def test_the_api_refuses_in_its_own_words(api: ScriptedApi, stoker: Run, capsys:
     assert "STOKER_API_KEY" in capsys.readouterr().err
 
 
+def test_a_key_that_may_only_submit_is_told_about_kind(
+    api: ScriptedApi, stoker: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.on("GET", "/v1/models/text", error(403, "forbidden", "This API key lacks the scope 'read'."))
+    api.on("POST", "/v1/jobs", Reply(202, api.job()))
+    assert stoker("submit", "text", "hi") == 2
+    assert "--kind" in capsys.readouterr().err
+    assert stoker("submit", "text", "hi", "--kind", "text") == 0
+
+
+def test_an_error_cannot_steer_the_terminal(api: ScriptedApi, stoker: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    api.on("GET", "/v1/models", error(400, "malformed", "There is no \033[2Jsuch thing."))
+    assert stoker("models") == 1
+    assert capsys.readouterr().err == "There is no [2Jsuch thing.\n"
+
+
 def test_when_nothing_runs_the_sentence_says_how_to_start_it(
     stoker: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -130,6 +130,15 @@ def test_a_view_shows_tokens_progress_and_a_new_attempt(terminal: Screen, capsys
     assert positions == sorted(positions)
 
 
+def test_a_note_never_follows_half_a_line(terminal: Screen, capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.write("half a")
+    terminal.write(" line")
+    terminal.note("A sentence.")
+    terminal.write("whole\n")
+    terminal.say("next")
+    assert capsys.readouterr().out == "half a line\nwhole\nnext\n"
+
+
 def test_the_demo_chooses_one_ready_model_of_each_kind_it_knows() -> None:
     def model(name: str, kind: str, state: str) -> Model:
         return Model({"id": name, "kind": kind, "placements": [{"state": state}]})
