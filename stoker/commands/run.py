@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from stoker.client import Stoker, StokerError, UnauthenticatedError
+from stoker.client import ServiceError, Stoker, StokerError, UnauthenticatedError
 from stoker.commands import demo, jobs, keys, models, queues, submit, watch, workers
 from stoker.commands.context import Context, StoppedError
 from stoker.commands.given import UsageError
@@ -62,4 +62,6 @@ def _check_text(words: list[str]) -> None:
 def _sentence(error: StokerError) -> str:
     if isinstance(error, UnauthenticatedError):
         return f"{error.message} The key comes from STOKER_API_KEY, or else from .stoker/client.env."
+    if isinstance(error, ServiceError) and error.request_id:
+        return f"{error.message} (request {error.request_id})"
     return error.message

@@ -145,6 +145,9 @@ def test_the_api_refuses_in_its_own_words(api: ScriptedApi, stoker: Run, capsys:
     api.on("GET", "/v1/models", error(401, "unauthenticated", "This API key is unknown."))
     assert stoker("models") == 1
     assert "STOKER_API_KEY" in capsys.readouterr().err
+    api.on("GET", "/v1/models", error(500, "internal_error", "Report the request id."))
+    assert stoker("models") == 1
+    assert capsys.readouterr().err == "Report the request id. (request req_7)\n"
 
 
 def test_a_key_that_may_only_submit_is_told_about_kind(
