@@ -22,7 +22,8 @@ def migrate(database: Database) -> str:
     check(database, may_be_older=True)
     with database.engine.connect() as connection:
         if database.dialect == "postgresql":  # one migrates, others wait for it; SQLite has one writer anyway
-            connection.execute(sa.text("SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0"))
+            connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
+            connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         config = _config()
         config.attributes["connection"] = connection
