@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from pydantic_core import to_json as render
+
 from schemas.base import JsonObject
 from schemas.errors import EngineDeadError, FaultError, StokerError
 from schemas.events import EventType, Finished, Produced
@@ -62,7 +64,7 @@ class Attempt:
         self.job = job
         self.place = place
         self.worker_id = worker_id
-        self.task: asyncio.Task[object] | None = None  # while the engine runs it
+        self.task: asyncio.Task[Performance] | None = None  # while the engine runs it
         self.performance: Performance | None = None
         self._workplace = workplace
         self._deadline = time.monotonic() + job.timeout_seconds
@@ -108,7 +110,7 @@ class Attempt:
     def _succeed(self) -> Outcome:
         performance = self._workplace.stage.perform(self, self._read_input())
         finished = performance.finished or Finished({})
-        output = to_json(finished.output) or "{}"
+        output = render(finished.output, inf_nan_mode="null").decode()  # thousands of vectors: five times json's pace
         artifacts = [self._store(file) for file in self._files(performance, output)]
         ending = Ending(
             self.job.id,
@@ -139,7 +141,8 @@ class Attempt:
         objects = self._workplace.objects
         insist(lambda: objects.put(key, file.content, file.content_type), self._wait, self._deadline)
         described = {"name": file.name, "content_type": file.content_type, "bytes": len(file.content)}
-        self._tell(EventType.ARTIFACT, described)
+        if file.name != OUTPUT_NAME:  # readers get the output itself in a moment
+            self._tell(EventType.ARTIFACT, described)
         return {**described, "key": key, "sha256": hashlib.sha256(file.content).hexdigest()}
 
     def _finish(self, ending: Ending) -> Outcome:

@@ -7,6 +7,7 @@ import base64
 import time
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from schemas.base import JsonObject
@@ -41,20 +42,25 @@ class Stage:
 
     def perform(self, attempt: Attempt, given: JsonObject) -> Performance:
         """Run an attempt from a thread and wait for what comes of it."""
-        return asyncio.run_coroutine_threadsafe(self._perform(attempt, given), self.loop).result()
+        done: SimpleQueue[asyncio.Task[Performance]] = SimpleQueue()  # half the cost of a concurrent future
+        self.loop.call_soon_threadsafe(self._begin, attempt, given, done)
+        return done.get().result()
 
     def abort(self, attempt: Attempt) -> None:
         """Have the engine drop an attempt; whoever waits for it gets `Stopped`."""
         self.loop.call_soon_threadsafe(self._abort, attempt)
 
+    def _begin(self, attempt: Attempt, given: JsonObject, done: SimpleQueue[asyncio.Task[Performance]]) -> None:
+        attempt.task = self.loop.create_task(self._perform(attempt, given))
+        attempt.task.add_done_callback(done.put)
+
     async def _perform(self, attempt: Attempt, given: JsonObject) -> Performance:
         job = attempt.job
-        attempt.task = asyncio.current_task()
         attempt.check()
         story = self.writer.open(job.id, job.attempt)
         story.say(EventType.STARTED if job.attempt == 1 else EventType.RESTARTED, {})
         performance = attempt.performance = Performance(story, time.monotonic())
-        self.loop.call_soon(self._begin, attempt)  # the engine's first step is over by then
+        self.loop.call_soon(self._note_beginning, attempt)  # the engine's first step is over by then
         limit = asyncio.timeout(attempt.seconds_left())
         try:
             async with limit:
@@ -78,7 +84,7 @@ class Stage:
             raise EngineError("The engine ended without an answer.")
         return performance
 
-    def _begin(self, attempt: Attempt) -> None:
+    def _note_beginning(self, attempt: Attempt) -> None:
         if attempt.task is not None:
             attempt.place.begin(self.engine.capacity())
 
