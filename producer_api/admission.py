@@ -19,9 +19,11 @@ from storage import jobs
 from storage.jobs import NewJob, Submission
 from storage.objects.port import input_key
 from storage.rows import JobRow
+from tasks.addresses import read_rules
 from tasks.dispatch import Dispatcher, Origin, Request, check_request, hint_width, new_job
 from tasks.freshness import Fresh
 from tasks.routing import find_model
+from tasks.webhooks.intake import row_of_webhook, webhook_of_row
 
 INLINE_CHARACTERS = 16 * 1024
 """Longer inputs go to the object store, and the row has a pointer."""
@@ -48,6 +50,7 @@ class Admission:
         self._services = services
         self._dispatcher = dispatcher
         self._waiting = WaitingJobs(services)
+        self._rules = read_rules(services.task_settings)
 
     async def submit(self, body: bytes, origin: Origin) -> Accepted:
         """Admit a request as it came over the wire."""
@@ -66,6 +69,7 @@ class Admission:
             "input": from_json(given),
             "metadata": from_json(row.metadata) if row.metadata else {},
             "retention_seconds": row.retention_seconds,
+            "webhook": webhook_of_row(row.webhook),
             "policy": {
                 "priority": row.priority,
                 "ttl_seconds": round(row.expires_at - row.queued_at, 3),
@@ -84,11 +88,13 @@ class Admission:
         services, now = self._services, time.time()
         model = find_model(services.catalog, request.model)
         check_request(request, model, now)
+        webhook = row_of_webhook(request.webhook, self._rules, origin.base) if request.webhook else None
         await self._waiting.reserve(origin.caller_id)
         place = await self._dispatcher.place(model)
         kept_seconds = services.task_settings.retention_seconds
         job = new_job(request, model, place, origin, now=now, kept_seconds=kept_seconds)
-        job = replace(job, retry_of=retry_of) if retry_of else job
+        if retry_of or webhook:
+            job = replace(job, retry_of=retry_of, webhook=webhook)
         given = request.input.model_dump_json(exclude_none=True)
         submission = await self._lay_out(job, given, origin, request)
         admitted = await services.database.awrite(jobs.submit, submission)

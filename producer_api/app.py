@@ -12,10 +12,24 @@ from producer_api.body import BodyLimit
 from producer_api.edge import Edge
 from producer_api.errors import handle_errors
 from producer_api.openapi import describe, operation_id
-from producer_api.routes import embeddings, events, health, jobs, keys, metrics, models, queues, results, workers
+from producer_api.routes import (
+    deliveries,
+    embeddings,
+    events,
+    health,
+    jobs,
+    keys,
+    metrics,
+    models,
+    queues,
+    results,
+    webhooks,
+    workers,
+)
 from producer_api.services import Services
 from producer_api.settings import Environment
 from producer_api.state import Api, build_api
+from producer_api.webhooks import EndpointChanges, EndpointRequest
 from schemas.errors import FaultError
 from tasks.logs import get_logger
 
@@ -49,9 +63,11 @@ def route_app(docs_url: str | None = None) -> FastAPI:
         generate_unique_id_function=operation_id,
     )
     app.include_router(jobs.hot)
-    for routes in (jobs, embeddings, events, results, models, queues, workers, keys, health, metrics):
+    for routes in (jobs, embeddings, events, results, webhooks, deliveries, models, queues, workers, keys):
         app.include_router(routes.router)
-    describe(app, keys.KeyRequest, embeddings.EmbeddingsRequest)
+    for routes in (health, metrics):
+        app.include_router(routes.router)
+    describe(app, keys.KeyRequest, embeddings.EmbeddingsRequest, EndpointRequest, EndpointChanges)
     return app
 
 

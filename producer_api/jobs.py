@@ -29,7 +29,7 @@ log = get_logger(__name__)
 def origin_of(request: Request, caller_id: str) -> Origin:
     """Return who asks, by which request."""
     key = check_idempotency_key(request.headers.get("idempotency-key"))
-    return Origin(caller_id, request_id_of(request.scope), key)
+    return Origin(caller_id, request_id_of(request.scope), key, base_of(request))
 
 
 async def find_job(request: Request, job_id: str, caller_id: str) -> Stored:

@@ -40,8 +40,8 @@ class JobQuery(BaseModel):
             kind=self.kind,
             model=self.model,
             queue=self.queue,
-            created_after=_seconds(self.created_after),
-            created_before=_seconds(self.created_before),
+            created_after=seconds_of(self.created_after),
+            created_before=seconds_of(self.created_before),
             metadata=tuple((_metadata_key(name), str(value)) for name, value in (self.model_extra or {}).items()),
         )
 
@@ -54,5 +54,6 @@ def _metadata_key(parameter: str) -> str:
     return match[1]
 
 
-def _seconds(moment: datetime | None) -> float | None:
+def seconds_of(moment: datetime | None) -> float | None:
+    """Return a moment as rows have it."""
     return moment.timestamp() if moment else None

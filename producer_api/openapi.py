@@ -26,6 +26,7 @@ from schemas.errors import (
     TooManyError,
     UnauthenticatedError,
     UnavailableError,
+    UrlRefusedError,
 )
 
 REFERENCE = "#/components/schemas/{model}"
@@ -64,7 +65,15 @@ def door_errors(*own: type[StokerError]) -> Responses:
     return dict(sorted(said.items(), key=lambda item: int(item[0])))
 
 
-SUBMIT_ERRORS = (MalformedError, ModelNotFoundError, GoneError, TooLargeError, IdempotencyMismatchError, TooManyError)
+SUBMIT_ERRORS = (
+    MalformedError,
+    ModelNotFoundError,
+    GoneError,
+    TooLargeError,
+    IdempotencyMismatchError,
+    UrlRefusedError,
+    TooManyError,
+)
 RETRY_ERRORS = (NotFoundError, ModelNotFoundError, ConflictError, GoneError, IdempotencyMismatchError, TooManyError)
 
 

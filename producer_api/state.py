@@ -16,6 +16,7 @@ from producer_api.queues import Queues
 from producer_api.services import Services
 from producer_api.views import Views
 from producer_api.waiting import Watch
+from producer_api.webhooks import Webhooks
 from storage.callers import KeyRow
 from tasks.dispatch import Dispatcher
 from tasks.freshness import Fresh
@@ -35,6 +36,7 @@ class Api:
     watch: Watch
     measures: Measures
     queues: Queues
+    webhooks: Webhooks
     health: Fresh[Health]
 
 
@@ -50,6 +52,7 @@ def build_api(services: Services) -> Api:
         watch=Watch(services.database, services.bell),
         measures=Measures(),
         queues=Queues(services, dispatcher),
+        webhooks=Webhooks(services),
         health=Fresh(lambda: examine(services), HEALTH_SECONDS),
     )
 

@@ -13,6 +13,7 @@ from schemas.base import JsonObject, Strict
 from schemas.embedding import EmbeddingInput
 from schemas.image import ImageInput
 from schemas.text import TextInput
+from schemas.webhooks import JobWebhook
 
 METADATA_KEYS = 50
 METADATA_CHARACTERS = 4096
@@ -78,6 +79,7 @@ class JobFields(Strict):
     model: str = Field(min_length=1, max_length=128, description="A model's alias: GET /v1/models lists them.")
     policy: Policy = Policy()
     retention_seconds: float | None = Field(None, gt=0, le=365 * 86_400, description="How long the result is kept.")
+    webhook: JobWebhook | None = Field(None, description="Where this job's events go.")
     metadata: dict[str, JsonValue] = Field(
         default_factory=dict, description="Yours; filters lists, comes back as sent."
     )

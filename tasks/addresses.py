@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 import idna
 
 from schemas.errors import StartError, UrlRefusedError
+from tasks.settings import TaskSettings
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -120,6 +121,11 @@ class Rules:
 
     def _ports_in_words(self) -> str:
         return ", ".join(str(one[0]) if len(one) == 1 else f"{one[0]}-{one[-1]}" for one in self.ports)
+
+
+def read_rules(settings: TaskSettings) -> Rules:
+    """Return what the owner of this platform allows."""
+    return Rules.read(settings.egress_allow, settings.egress_ports, https_only=not settings.egress_http)
 
 
 def _read_host(host: str, netloc: str) -> str:

@@ -200,6 +200,8 @@ class Origin:
     caller_id: str
     request_id: str | None = None
     idempotency_key: str | None = None
+    base: str = ""
+    """What the links in its webhooks begin with."""
 
 
 def new_job(

@@ -10,6 +10,10 @@ from schemas.errors import ModelNotFoundError
 
 WEBHOOKS = "webhooks"
 MAINTENANCE = "maintenance"
+SEND_TASK = "webhooks.send"
+"""The task that a hint on the queue `webhooks` calls."""
+SEND_WIDTH = 2
+"""One such hint is enough for all that is due; a second one covers what came while the first was taken."""
 PARTS = 3
 
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from celery import Task
 
+from tasks.routing import SEND_TASK
 from tasks.webhooks.sender import Sender
-
-SEND_TASK = "webhooks.send"
-HINT_WIDTH = 2
-"""One hint is enough for all that is due; a second one covers what came while the first was taken."""
 
 
 class SendWebhooks(Task):

@@ -20,7 +20,7 @@ from storage.webhooks import secrets, sending
 from storage.webhooks.deliveries import TEST_EVENT, Delivery
 from storage.webhooks.secrets import Secrets
 from storage.webhooks.sending import Context, Result, Wish
-from tasks.addresses import Rules
+from tasks.addresses import read_rules
 from tasks.egress import Egress, Reply, UnreachableError
 from tasks.logs import get_logger
 from tasks.settings import TaskSettings
@@ -47,11 +47,6 @@ class UndeliverableError(Exception):
     """There is nothing left to send, or nobody to send it to; no later attempt would change that."""
 
 
-def egress_rules(settings: TaskSettings) -> Rules:
-    """Return what the owner allows."""
-    return Rules.read(settings.egress_allow, settings.egress_ports, https_only=not settings.egress_http)
-
-
 class Sender:
     """Sends every delivery that is due, from a thread and event loop of its own."""
 
@@ -59,7 +54,7 @@ class Sender:
         self._database = database
         self._objects = objects
         self._settings = settings
-        self._rules = egress_rules(settings)
+        self._rules = read_rules(settings)
         self._delays = schedule.read_delays(settings.webhook_delays)
         self._receivers = Receivers()
         self._sending: set[asyncio.Task[None]] = set()
