@@ -12,8 +12,8 @@ BLOCK = re.compile(r"```sh run\n(.*?)```", re.DOTALL)
 
 def test_the_first_afternoon_works_as_written(platform: Platform) -> None:
     blocks = BLOCK.findall((ROOT / "README.md").read_text())
-    assert len(blocks) == 3
-    submit, follow, look = (f"set -eu\n{block}" for block in blocks)
+    assert len(blocks) == 4
+    submit, follow, look, command_line = (f"set -eu\n{block}" for block in blocks)
     shell = f". {platform.state.path}/client.env\n"
 
     job = json.loads(_run(shell + submit))
@@ -31,6 +31,9 @@ def test_the_first_afternoon_works_as_written(platform: Platform) -> None:
     assert canceled["id"] == ended
     assert ended in [one["id"] for one in listed["data"]]
     assert {queue["name"] for queue in queues["data"]} >= {"text.echo.cpu0"}
+
+    said = _run(f"cd {ROOT}; {shell}export STOKER_URL STOKER_API_KEY\n{command_line}")
+    assert "Hello again" in said
 
 
 def _run(script: str) -> str:
