@@ -79,6 +79,7 @@ class ClaimedJob:
     queued_at: float
     started_at: float
     request_id: str | None
+    webhook: str | None
     input: str | None
     object_key: str | None
 
