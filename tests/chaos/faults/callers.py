@@ -16,7 +16,7 @@ RACERS = 60
 LONGEST_RACE_MS = 600
 LOOKS = 6
 SHORT_TTL_SECONDS = 0.5
-POISON_SECONDS = 90.0
+POISON_SECONDS = 150.0
 EXPIRED = Expectation(frozenset({Status.EXPIRED, Status.SUCCEEDED}))
 LOST = Expectation(frozenset({Status.FAILED}), frozenset({"worker_lost"}))
 
@@ -92,11 +92,11 @@ class Poison(Fault):
         await until(lambda: not rows.running([queue]), RESTART_SECONDS)
         high = {"priority": "high"}
         innocents = [
-            load.submit(plan_job(IMAGE, f"innocent {number}", "fake:sleep-ms=1000", high))
+            load.submit(plan_job(IMAGE, f"innocent {number}", "fake:sleep-ms=800", high))
             for number in range(SLOTS - 1)
         ]
         await load.submitted(innocents)
-        self._poison = load.submit(plan_job(IMAGE, "poison", "fake:sleep-ms=600 fake:exit", high, LOST))
+        self._poison = load.submit(plan_job(IMAGE, "poison", "fake:sleep-ms=500 fake:exit", high, LOST))
         await load.submitted([self._poison])
         await load.client.order(f"/v1/queues/{queue}/resume")
         self._neighbours = await self._count_neighbours(queue)
