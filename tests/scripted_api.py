@@ -110,7 +110,7 @@ class ScriptedApi:
                 self.wfile.write(reply.content)
                 self.close_connection = self.close_connection or reply.is_cut
 
-            do_GET = do_POST = do_DELETE = answer  # noqa: N815 - http.server finds them by these names
+            do_GET = do_POST = do_PATCH = do_DELETE = answer  # noqa: N815 - http.server finds them by these names
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the base class
                 """Say nothing."""

@@ -170,6 +170,12 @@ class Api:
         """Revoke a key."""
         yield from self._send(Call("DELETE", f"{self.url}/v1/keys/{quote(key_id, safe='')}", is_repeatable=False))
 
+    def call(self, method: str, path: str, body: Mapping[str, Any] | None, params: Mapping[str, str]) -> Flow[Any]:
+        """Ask what has no method of its own; only a GET is sent twice."""
+        asked = Call(method, f"{self.url}{path}", body, params, is_repeatable=method == "GET")
+        answer = yield from self._send(asked)
+        return answer.json() if answer.content else None
+
     def _send(self, call: Call) -> Flow[httpx.Response]:
         return (yield from exchange(call, self.patience_seconds))
 

@@ -177,6 +177,12 @@ class AsyncStoker:
         """Revoke a key; within five seconds it opens nothing."""
         await self._run(self._api.revoke_key(key_id))
 
+    async def call(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, params: Mapping[str, str] | None = None
+    ) -> Any:
+        """Ask the API for what has no method of its own, such as `call("GET", "/v1/webhooks/endpoints")`."""
+        return await self._run(self._api.call(method, path, body, params or {}))
+
     async def _run(self, flow: Flow[T]) -> T:
         try:
             call = next(flow)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stoker.commands.options import days, moment, once_key, pair, seconds
+from stoker.commands.webhook_words import add_webhooks
 
 DESCRIPTION = "Submit jobs to Stoker and look after its queues. Start the platform with `stoker up`."
 EPILOG = "Exit codes: 0 all is well; 1 the job failed or the API refused; 2 the command line is wrong; 130 Ctrl-C."
@@ -36,6 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_workers(commands)
     _add(commands, "models", "list the models of the catalog")
     _add_keys(commands)
+    add_webhooks(_add(commands, "webhooks", "list your webhook endpoints, or steer them"))
     _add(commands, "demo", "run one job of every kind and show what happens")
     start = commands.add_parser("up", help="start the whole platform and keep it running")
     start.add_argument("--detach", action="store_true", help="in the background; returns when all is ready")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 from stoker.client import ServiceError, Stoker, StokerError, UnauthenticatedError
-from stoker.commands import demo, jobs, keys, models, queues, submit, watch, workers
+from stoker.commands import demo, jobs, keys, models, queues, submit, watch, webhooks, workers
 from stoker.commands.context import Context, StoppedError
 from stoker.commands.given import UsageError
 from stoker.commands.screen import Screen
@@ -31,6 +31,7 @@ COMMANDS: dict[str, Callable[[Context], int]] = {
     "workers": workers.workers,
     "models": models.models,
     "keys": keys.keys,
+    "webhooks": webhooks.webhooks,
     "demo": demo.demo,
 }
 
