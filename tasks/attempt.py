@@ -5,33 +5,35 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import threading
-import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum, auto
-
-from pydantic_core import to_json as render
+from typing import TypeVar
 
 from schemas.base import JsonObject
-from schemas.errors import EngineDeadError, FaultError, StokerError
-from schemas.events import EventType, Finished, Produced
+from schemas.errors import EngineDeadError, FaultError, JobTimeoutError, StokerError
+from schemas.events import EventType, Produced
 from schemas.jobs import Kind, Status
 from storage import claims, jobs
 from storage.claims import Ending, Release
 from storage.database import Database
 from storage.objects.port import ObjectStore, object_key
 from storage.rows import ClaimedJob, to_json
+from tasks.engine import Engine, EngineRequest
+from tasks.event_writer import EventWriter
 from tasks.gate import Place
 from tasks.logs import get_logger
 from tasks.outcome import End, Outcome
 from tasks.patience import insist
-from tasks.performance import Performance, Stage
+from tasks.performance import Performance
 from tasks.retry import as_job_error, delay_before_next
 
 INLINE_CHARACTERS = 16 * 1024
 """A longer output is only in the object store."""
 OUTPUT_NAME = "result.json"
 
+Result = TypeVar("Result")
 log = get_logger(__name__)
 
 
@@ -43,76 +45,76 @@ class Reason(Enum):
     REPLACED = auto()
 
 
-class Stopped(Exception):  # noqa: N818 - it ends an attempt, but it is no error
-    """The attempt is to end here; its reason says how."""
+class ReplacedError(Exception):
+    """The job belongs to somebody else by now: whatever this attempt still wants to write is void."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """What an attempt needs of the process that it runs in."""
+    """What an attempt needs of the process that it runs in; `threads` are for what blocks."""
 
     database: Database
     objects: ObjectStore
-    stage: Stage
+    engine: Engine
+    writer: EventWriter
+    threads: ThreadPoolExecutor
     device: str
 
 
 class Attempt:
-    """What a worker holds after a claim. `run` blocks a thread; `stop` may come from any other."""
+    """What a worker holds after a claim. It lives in the engine's loop."""
 
     def __init__(self, job: ClaimedJob, place: Place, workplace: Workplace, worker_id: str) -> None:
         self.job = job
-        self.place = place
-        self.worker_id = worker_id
-        self.task: asyncio.Task[Performance] | None = None  # while the engine runs it
-        self.performance: Performance | None = None
+        self._place = place
         self._workplace = workplace
-        self._deadline = time.monotonic() + job.timeout_seconds
+        self._worker_id = worker_id
+        self._story = workplace.writer.open(job.id, job.attempt)
+        self._performance = Performance(self._story)
+        self._limit = asyncio.timeout(job.timeout_seconds)  # moved to now by whoever stops the attempt
+        self._is_limited = False
         self._reason: Reason | None = None
-        self._stopped = threading.Event()
         self._keys: list[str] = []  # of the objects that were written
 
-    def run(self) -> Outcome:
+    async def run(self) -> Outcome:
         """Run the job to an end, or give it back."""
         try:
-            return self._run()
-        except Stopped:
-            return self._withdraw()
-
-    def _run(self) -> Outcome:
-        try:
-            return self._succeed()
-        except EngineDeadError:
-            return Outcome(self.job.id, End.LOST)  # with its worker, in a moment
-        except Exception as error:  # noqa: BLE001 - whatever an engine raises ends its own job only
-            return self._give_up() if self._stopped.is_set() else self._fail(error)
+            return await self._run()
+        except ReplacedError:
+            await self._delete_objects()
+            return Outcome(self.job.id, End.REPLACED)
 
     def stop(self, reason: Reason) -> None:
         """End the attempt as soon as possible, wherever it is; the first reason counts, but REPLACED beats all."""
         if self._reason is None or reason is Reason.REPLACED:
             self._reason = reason
-        self._stopped.set()
-        self._workplace.stage.abort(self)
+        if self._is_limited and not self._limit.expired():
+            self._limit.reschedule(asyncio.get_running_loop().time())
 
-    def check(self) -> None:
-        """Raise Stopped when somebody stopped this attempt."""
-        if self._stopped.is_set():
-            raise Stopped
+    async def _run(self) -> Outcome:
+        try:
+            async with self._limit:
+                self._is_limited = True
+                try:
+                    ending = await self._succeed()
+                finally:
+                    self._is_limited = False
+        except EngineDeadError:
+            return Outcome(self.job.id, End.LOST)  # with its worker, in a moment
+        except Exception as error:  # noqa: BLE001 - whatever an engine raises ends its own job only
+            if self._reason is not None:
+                return await self._give_up(self._reason)
+            return await self._fail(JobTimeoutError() if self._limit.expired() else error)
+        return await self._finish(ending)
 
-    def seconds_left(self) -> float:
-        """Return what is left of the job's timeout."""
-        return self._deadline - time.monotonic()
-
-    def _wait(self, seconds: float) -> None:
-        if self._stopped.wait(seconds):
-            raise Stopped
-
-    def _succeed(self) -> Outcome:
-        performance = self._workplace.stage.perform(self, self._read_input())
-        finished = performance.finished or Finished({})
-        output = render(finished.output, inf_nan_mode="null").decode()  # thousands of vectors: five times json's pace
-        artifacts = [self._store(file) for file in self._files(performance, output)]
-        ending = Ending(
+    async def _succeed(self) -> Ending:
+        given = await self._read_input()
+        self._story.say(EventType.STARTED if self.job.attempt == 1 else EventType.RESTARTED, {})
+        request = EngineRequest(self.job.id, self.job.attempt, self.job.kind, given)
+        finished = await self._performance.run(self._workplace.engine, request, self._place)
+        output = to_json(finished.output) or "{}"
+        artifacts = [await self._store(file) for file in self._files(output)]
+        return Ending(
             self.job.id,
             self.job.attempt,
             Status.SUCCEEDED,
@@ -121,108 +123,110 @@ class Attempt:
             usage=to_json(finished.usage),
             metrics=to_json(self._metrics()),
         )
-        return self._finish(ending)
 
-    def _read_input(self) -> JsonObject:
+    async def _read_input(self) -> JsonObject:
         text, key = self.job.input, self.job.object_key
         if text is None and key is not None:
-            content = insist(lambda: self._workplace.objects.get(key), self._wait, self._deadline)
-            return self.job.read_input(content.decode())
+            text = (await insist(lambda: self._in_thread(lambda: self._workplace.objects.get(key)))).decode()
         return self.job.read_input(text or "{}")
 
-    def _files(self, performance: Performance, output: str) -> list[Produced]:
+    def _files(self, output: str) -> list[Produced]:
         if self.job.kind == Kind.IMAGE:
-            return performance.produced
-        return [Produced(OUTPUT_NAME, "application/json", output.encode()), *performance.produced]
+            return self._performance.produced
+        return [Produced(OUTPUT_NAME, "application/json", output.encode()), *self._performance.produced]
 
-    def _store(self, file: Produced) -> JsonObject:
+    async def _store(self, file: Produced) -> JsonObject:
         key = object_key(self.job.id, self.job.attempt, file.name)
         self._keys.append(key)
-        objects = self._workplace.objects
-        insist(lambda: objects.put(key, file.content, file.content_type), self._wait, self._deadline)
+
+        def put() -> str:
+            self._workplace.objects.put(key, file.content, file.content_type)
+            return hashlib.sha256(file.content).hexdigest()
+
+        sha256 = await insist(lambda: self._in_thread(put))
         described = {"name": file.name, "content_type": file.content_type, "bytes": len(file.content)}
         if file.name != OUTPUT_NAME:  # readers get the output itself in a moment
-            self._tell(EventType.ARTIFACT, described)
-        return {**described, "key": key, "sha256": hashlib.sha256(file.content).hexdigest()}
+            self._story.say(EventType.ARTIFACT, described)
+        return {**described, "key": key, "sha256": sha256}
 
-    def _finish(self, ending: Ending) -> Outcome:
-        """Write the end; whoever was replaced takes its objects away again."""
-        if not self._write_end(ending):
-            return self._withdraw()
+    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._workplace.threads, work)
+
+    async def _finish(self, ending: Ending) -> Outcome:
+        """Write the end; readers hear of it when it is true."""
+        if not await self._write_end(ending):
+            raise ReplacedError
         error = json.loads(ending.error) if ending.error else None
-        self._tell(EventType.FINISHED, {"status": ending.status.value, "error": error}, urgent=True)
+        self._story.say(EventType.FINISHED, {"status": ending.status.value, "error": error}, urgent=True)
         return Outcome(self.job.id, End(ending.status.value), error["message"] if error else None)
 
-    def _write_end(self, ending: Ending) -> bool:
-        was_unsure = False
+    async def _write_end(self, ending: Ending) -> bool:
+        is_unsure = False
 
-        def write() -> bool:
-            nonlocal was_unsure
+        async def write() -> bool:
+            nonlocal is_unsure
             try:
-                return self._workplace.database.write(claims.finish, ending)
+                return await self._workplace.database.awrite(claims.finish, ending)
             except FaultError:
-                was_unsure = True  # its commit may have happened all the same
+                is_unsure = True  # its commit may have happened all the same
                 raise
 
-        written = insist(write, self._wait_unless_replaced)
-        if not written and was_unsure:
-            row = self._workplace.database.read(lambda connection: jobs.find(connection, self.job.id))
-            written = row is not None and (row.attempt, row.status, row.artifacts) == (
-                ending.attempt,
-                ending.status.value,
-                ending.artifacts,
-            )
-        return written
+        written = await insist(write, self._check_not_replaced)
+        return written or (is_unsure and await insist(lambda: self._is_written(ending), self._check_not_replaced))
 
-    def _wait_unless_replaced(self, seconds: float) -> None:
-        """Pause; a finished result is only given up when it is void."""
+    async def _is_written(self, ending: Ending) -> bool:
+        row = await self._workplace.database.aread(lambda connection: jobs.find(connection, ending.job_id))
+        wanted = (ending.attempt, ending.status.value, ending.artifacts)
+        return row is not None and (row.attempt, row.status, row.artifacts) == wanted
+
+    def _check_not_replaced(self) -> None:
+        """Let a finished result be given up only when it is void."""
         if self._reason is Reason.REPLACED:
-            raise Stopped
-        time.sleep(seconds)
+            raise ReplacedError
 
-    def _give_up(self) -> Outcome:
-        if self._reason is Reason.CANCELED:
-            return self._finish(
-                Ending(self.job.id, self.job.attempt, Status.CANCELED, metrics=to_json(self._metrics()))
-            )
-        if self._reason is Reason.HANDED_BACK:
-            return self._release(Release(self.job.id, self.job.attempt))
-        return self._withdraw()
+    async def _give_up(self, reason: Reason) -> Outcome:
+        if reason is Reason.CANCELED:
+            return await self._finish(self._ending(Status.CANCELED))
+        if reason is Reason.HANDED_BACK:
+            return await self._release(Release(self.job.id, self.job.attempt))
+        raise ReplacedError
 
-    def _fail(self, raised: Exception) -> Outcome:
+    async def _fail(self, raised: Exception) -> Outcome:
         error = as_job_error(raised)
         if error is not raised:
             log.error("An engine raised what it should not.", job_id=self.job.id, exc_info=raised)
         delay = delay_before_next(error, self.job.errors, self.job.max_attempts)
-        if delay is not None:
-            return self._release(
-                Release(self.job.id, self.job.attempt, run_again_in_seconds=delay, counts_as_error=True), error
-            )
-        failure = to_json(error.as_job_error())
-        return self._finish(
-            Ending(self.job.id, self.job.attempt, Status.FAILED, error=failure, metrics=to_json(self._metrics()))
-        )
+        if delay is None:
+            return await self._finish(self._ending(Status.FAILED, error))
+        release = Release(self.job.id, self.job.attempt, run_again_in_seconds=delay, counts_as_error=True)
+        return await self._release(release, error)
 
-    def _release(self, release: Release, error: StokerError | None = None) -> Outcome:
+    async def _release(self, release: Release, error: StokerError | None = None) -> Outcome:
         database = self._workplace.database
-        status = insist(lambda: database.write(claims.release, release), self._wait_unless_replaced)
-        self._delete_objects()
+        status = await insist(lambda: database.awrite(claims.release, release), self._check_not_replaced)
+        if status is None:
+            raise ReplacedError
+        await self._delete_objects()
         if status == Status.CANCELED:
-            self._tell(EventType.FINISHED, {"status": status, "error": None}, urgent=True)
+            self._story.say(EventType.FINISHED, {"status": status, "error": None}, urgent=True)
             return Outcome(self.job.id, End.CANCELED)
-        return Outcome(self.job.id, End.REQUEUED if status else End.REPLACED, error.message if error else None)
+        return Outcome(self.job.id, End.REQUEUED, error.message if error else None)
+
+    def _ending(self, status: Status, error: StokerError | None = None) -> Ending:
+        said = to_json(error.as_job_error()) if error else None
+        return Ending(self.job.id, self.job.attempt, status, error=said, metrics=to_json(self._metrics()))
 
     def _metrics(self) -> JsonObject:
         """Return what the row says about speed; ttft_ms counts from the submit, as a caller would."""
-        job, done = self.job, self.performance
+        job, done = self.job, self._performance
         queue_ms = round((job.started_at - job.queued_at) * 1000, 1)
         metrics = {
             "queue_ms": queue_ms,
             "device": self._workplace.device,
-            "worker": self.worker_id,
+            "worker": self._worker_id,
             "attempt": job.attempt,
         }
-        if done is None:
+        if not done.ended_at:
             return metrics
         seconds = done.ended_at - done.began_at
         metrics["run_ms"] = round(seconds * 1000, 1)
@@ -234,22 +238,9 @@ class Attempt:
             metrics["tokens_per_second"] = round(done.finished.usage["completion_tokens"] / seconds, 1)
         return metrics | done.finished.metrics
 
-    def _withdraw(self) -> Outcome:
-        self._delete_objects()
-        return Outcome(self.job.id, End.REPLACED)
-
-    def _delete_objects(self) -> None:
+    async def _delete_objects(self) -> None:
         if self._keys:
             try:
-                self._workplace.objects.delete(self._keys)
+                await self._in_thread(lambda: self._workplace.objects.delete(self._keys))
             except FaultError:
                 log.warning("Objects of a void attempt are left until the job is erased.", job_id=self.job.id)
-
-    def _tell(self, event_type: EventType, data: JsonObject, *, urgent: bool = False) -> None:
-        stage = self._workplace.stage
-        stage.loop.call_soon_threadsafe(self._tell_in_loop, event_type, data, urgent)
-
-    def _tell_in_loop(self, event_type: EventType, data: JsonObject, urgent: bool) -> None:  # noqa: FBT001 - a callback
-        writer = self._workplace.stage.writer
-        story = self.performance.story if self.performance else writer.open(self.job.id, self.job.attempt)
-        story.say(event_type, data, urgent=urgent)

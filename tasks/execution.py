@@ -1,17 +1,16 @@
-"""What a hint sets in motion: wait for room, claim, hint again, run."""
+"""What a hint sets in motion: wait for room, claim, hint again, run. All of it in the engine's event loop."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import structlog
 
 from schemas.errors import DatabaseFaultError
 from storage import claims
-from storage.claims import Claim, Claimed
+from storage.claims import Claim, Claimed, Release
 from storage.hints import AsyncHints
 from storage.rows import ClaimedJob
 from storage.workers import Held
@@ -32,7 +31,7 @@ log = get_logger(__name__)
 
 
 class Execution:
-    """Runs the jobs of one queue in one process. Hints come from many threads; news about jobs from any."""
+    """Runs the jobs of one queue in one process. Its methods belong into the loop, its properties are for anybody."""
 
     def __init__(
         self, workplace: Workplace, gate: Gate, hints: AsyncHints, *, queue: str, siblings: Sequence[str], slots: int
@@ -52,9 +51,11 @@ class Execution:
     @property
     def events_dropped(self) -> int:
         """Return how many events were lost because Redis was sick."""
-        return self._workplace.stage.writer.dropped
+        return self._workplace.writer.dropped
 
-    def on_hint(self, queue: str, *, suspects: bool = False, on_claim: OnClaim = lambda _: None) -> list[Outcome]:
+    async def on_hint(
+        self, queue: str, *, suspects: bool = False, on_claim: OnClaim = lambda _: None
+    ) -> list[Outcome]:
         """Claim and run what the queue has for this worker; return what came of it.
 
         `on_claim` gets the ids of the claimed jobs before they run.
@@ -62,13 +63,13 @@ class Execution:
         if queue != self._queue:
             log.warning("A hint for another queue was dropped.", queue=queue)
             return []
-        return self._run_suspects(on_claim) if suspects else self._run_clean(on_claim)
+        return await (self._run_suspects(on_claim) if suspects else self._run_clean(on_claim))
 
-    def _run_clean(self, on_claim: OnClaim) -> list[Outcome]:
-        place = self.gate.enter()
+    async def _run_clean(self, on_claim: OnClaim) -> list[Outcome]:
+        place = await self.gate.enter()
         if place is None:
             return []
-        claimed = self._claim_one()
+        claimed = await self._claim_one()
         if not claimed.jobs:
             place.leave()
             return []
@@ -76,71 +77,68 @@ class Execution:
             self.hint()
         job = claimed.jobs[0]
         on_claim([job.id])
-        return [self._run(job, place)]
+        return [await self._run(job, place)]
 
-    def _claim_one(self) -> Claimed:
-        claimed = self._claim(self._queue)
-        if not claimed.jobs and self._siblings:
-            for sibling in self._busy_siblings():
-                claimed = self._claim(sibling)
-                if claimed.jobs:
-                    break
+    async def _claim_one(self) -> Claimed:
+        claimed = await self._claim(self._queue)
+        if claimed.jobs or not self._siblings:
+            return claimed
+        for sibling in await self._busy_siblings():
+            claimed = await self._claim(sibling)
+            if claimed.jobs:
+                break
         return claimed
 
-    def _busy_siblings(self) -> list[str]:
+    async def _busy_siblings(self) -> list[str]:
         try:
-            return self._workplace.database.read(
+            return await self._workplace.database.aread(
                 lambda connection: [name for name in self._siblings if claims.has_more(connection, name)]
             )
         except DatabaseFaultError:
             return []
 
-    def _claim(self, queue: str, limit: int = 1, most_lost: int = 0) -> Claimed:
+    async def _claim(self, queue: str, limit: int = 1, most_lost: int = 0) -> Claimed:
         wish = Claim(queue, self.worker_id, limit, most_lost)
         try:
-            return self._workplace.database.write(claims.claim, wish)
+            return await self._workplace.database.awrite(claims.claim, wish)
         except DatabaseFaultError as fault:
             log.warning("Nothing was claimed; the reconciler sends the hint again.", queue=queue, fault=str(fault))
             return NOTHING
 
-    def _run_suspects(self, on_claim: OnClaim) -> list[Outcome]:
+    async def _run_suspects(self, on_claim: OnClaim) -> list[Outcome]:
         """Run suspects apart from the others, group by group; between groups the others have their turn."""
         outcomes: list[Outcome] = []
-        while group := self._run_suspect_group(on_claim):
+        while group := await self._run_suspect_group(on_claim):
             outcomes += group
         return outcomes
 
-    def _run_suspect_group(self, on_claim: OnClaim) -> list[Outcome]:
-        with self.gate.isolation() as granted:
+    async def _run_suspect_group(self, on_claim: OnClaim) -> list[Outcome]:
+        async with self.gate.isolation() as granted:
             if not granted:
                 return []
-            claimed = self._claim(self._queue, min(SUSPECTS_TOGETHER, self._slots), LOST_ONCE)
-            found = claimed.jobs or self._claim(self._queue, 1, LOST_TWICE).jobs
-            if not found:
-                return []
+            found = (await self._claim(self._queue, min(SUSPECTS_TOGETHER, self._slots), LOST_ONCE)).jobs
+            found = found or (await self._claim(self._queue, 1, LOST_TWICE)).jobs
             job_ids = [job.id for job in found]
-            log.info("Running suspects apart.", job_ids=job_ids, lost=found[0].lost)
-            on_claim(job_ids)
-            with ThreadPoolExecutor(len(found)) as threads:
-                return list(threads.map(self._run, found, [self.gate.admit() for _ in found]))
+            if found:
+                log.info("Running suspects apart.", job_ids=job_ids, lost=found[0].lost)
+                on_claim(job_ids)
+            return await asyncio.gather(*(self._run(job, self.gate.admit()) for job in found))
 
-    def _run(self, job: ClaimedJob, place: Place) -> Outcome:
+    async def _run(self, job: ClaimedJob, place: Place) -> Outcome:
         attempt = Attempt(job, place, self._workplace, self.worker_id)
         self._attempts[job.id] = attempt
-        bound = structlog.contextvars.bind_contextvars(
+        structlog.contextvars.bind_contextvars(  # a task has a context of its own
             job_id=job.id, attempt=job.attempt, request_id=job.request_id, worker_id=self.worker_id
         )
         began_at = time.monotonic()
         try:
-            outcome = attempt.run()
-            run_ms = (time.monotonic() - began_at) * 1000
-            self._note(job, outcome, run_ms)
-            return outcome
+            outcome = await attempt.run()
         finally:
             if self._attempts.get(job.id) is attempt:
                 del self._attempts[job.id]
             place.leave()
-            structlog.contextvars.reset_contextvars(**bound)
+        self._note(job, outcome, (time.monotonic() - began_at) * 1000)
+        return outcome
 
     def _note(self, job: ClaimedJob, outcome: Outcome, run_ms: float) -> None:
         if outcome.end in (End.SUCCEEDED, End.FAILED, End.CANCELED):
@@ -150,9 +148,8 @@ class Execution:
         log.info("attempt ended", end=outcome.end.value, why=outcome.why, run_ms=round(run_ms, 1))
 
     def hint(self) -> None:
-        """Say that the queue has more, behind the caller's back; from any thread."""
-        send = partial(self._hints.send, self._queue, width=hint_width(self._slots))
-        self._workplace.stage.loop.call_soon_threadsafe(send)
+        """Say that the queue has more."""
+        self._hints.send(self._queue, width=hint_width(self._slots))
 
     def cancel(self, job_id: str, attempt: int) -> None:
         """Stop a job that its caller canceled."""
@@ -165,10 +162,10 @@ class Execution:
         for attempt in list(self._attempts.values()):
             attempt.stop(reason)
 
-    def compare(self, held: Iterable[Held]) -> list[Held]:
-        """Take the news that a beat brought; return what SQL gave us twice in a row and we know nothing of.
+    async def compare(self, held: Iterable[Held]) -> None:
+        """Take the news that a beat brought: stop what was canceled, release what nobody here knows of.
 
-        Such a claim was committed and its answer lost.
+        What SQL gave us twice in a row and we do not have is a claim that was committed and its answer lost.
         """
         unknown: dict[tuple[str, int], Held] = {}
         for one in held:
@@ -177,6 +174,15 @@ class Execution:
                 unknown[one.job_id, one.attempt] = one
             elif one.cancel_requested:
                 known.stop(Reason.CANCELED)
-        stray = [one for key, one in unknown.items() if key in self._unknown]
+        strays = [one for key, one in unknown.items() if key in self._unknown]
         self._unknown = set(unknown)
-        return stray
+        for stray in strays:
+            await self._release(stray)
+
+    async def _release(self, stray: Held) -> None:
+        log.warning("A claim's answer was lost; its job goes back to the queue.", job_id=stray.job_id)
+        try:
+            await self._workplace.database.awrite(claims.release, Release(stray.job_id, stray.attempt))
+        except DatabaseFaultError:
+            return  # the next beat brings it again
+        self.hint()

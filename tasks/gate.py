@@ -2,13 +2,15 @@
 
 What is not claimed can still be reordered, paused and canceled in SQL; what waits inside an engine cannot. The gate
 also isolates suspects: it lets the engine empty, then they run without clean neighbours, then the others go on.
+All of it happens in one event loop, so nothing here needs a lock.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from enum import Enum, auto
 
 from tasks.engine import Capacity
@@ -46,19 +48,17 @@ class Place:
 
 
 class Gate:
-    """Lets as many in as the engine can take; knows one lock and never calls out while it holds it."""
+    """Lets as many in as the engine can take, in the order in which they came."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._room = threading.Condition(self._lock)  # for those who wait to enter
-        self._quiet = threading.Condition(self._lock)  # for the one who waits to be alone
         self._count = dict.fromkeys(Stage, 0)
         self._free = 0
-        self._waiting = 0
+        self._waiting: deque[asyncio.Future[bool]] = deque()
+        self._quiet: asyncio.Future[None] | None = None  # what the one who isolates waits for
         self._owed = 0  # those who waited through the last isolation go first
         self._is_isolating = False
         self._is_shut = False
-        self._closed = threading.Event()
+        self._is_closed = False
 
     @property
     def in_flight(self) -> int:
@@ -67,60 +67,58 @@ class Gate:
 
     def open(self, capacity: Capacity) -> None:
         """Let the first ones in: the engine is ready."""
-        with self._lock:
-            self._free = capacity.free
-            self._room.notify_all()
+        self._free = capacity.free
+        self._wake()
 
     def close(self) -> None:
         """Let nobody in any more; those who wait leave empty-handed."""
-        with self._lock:
-            self._closed.set()
-            self._room.notify_all()
-            self._quiet.notify_all()
+        self._is_closed = True
+        while self._waiting:
+            self._answer(self._waiting.popleft(), granted=False)
+        self._wake()
 
-    def enter(self) -> Place | None:
+    async def enter(self) -> Place | None:
         """Wait for room; None when the gate was closed."""
-        with self._lock:
-            self._waiting += 1
-            self._room.wait_for(lambda: self._closed.is_set() or self._has_room())
-            self._waiting -= 1
-            if self._closed.is_set():
-                return None
-            self._count[Stage.ENTERING] += 1
-            if self._owed:
-                self._owed -= 1
-                self._quiet.notify_all()
-            return Place(self)
+        if self._is_closed:
+            return None
+        if not self._waiting and self._has_room():
+            return self.admit()
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        return Place(self) if await turn else None
 
-    @contextmanager
-    def isolation(self) -> Iterator[bool]:
+    @asynccontextmanager
+    async def isolation(self) -> AsyncIterator[bool]:
         """Wait until everybody is out and keep the others waiting; False when that is under way or makes no sense."""
-        with self._lock:
-            granted = self._isolate()
+        if self._is_isolating or self._is_closed:
+            yield False
+            return
+        self._is_isolating = True
         try:
-            yield granted
+            await self._wait_until(lambda: not self._owed)
+            self._is_shut = True
+            await self._wait_until(self._is_empty)
+            yield not self._is_closed
         finally:
-            if granted:
-                with self._lock:
-                    self._end_isolation()
+            self._is_isolating = self._is_shut = False
+            self._owed = len(self._waiting)
+            self._wake()
 
     def admit(self) -> Place:
-        """Let one of the isolated in."""
-        with self._lock:
-            self._count[Stage.ENTERING] += 1
-            return Place(self)
+        """Let someone in without asking: one of the isolated."""
+        self._count[Stage.ENTERING] += 1
+        return Place(self)
 
     def move(self, before: Stage, after: Stage, capacity: Capacity | None) -> Stage:
         """Count someone who goes on; return the new stage. Places call this, nobody else."""
-        with self._lock:
-            if before is Stage.GONE:
-                return before
-            self._count[before] -= 1
-            if after is not Stage.GONE:
-                self._count[after] += 1
-            if capacity is not None:
-                self._free = capacity.free
-            self._wake()
+        if before is Stage.GONE:
+            return before
+        self._count[before] -= 1
+        if after is not Stage.GONE:
+            self._count[after] += 1
+        if capacity is not None:
+            self._free = capacity.free
+        self._wake()
         return after
 
     def _has_room(self) -> bool:
@@ -130,24 +128,20 @@ class Gate:
         return not (self._count[Stage.ENTERING] or self._count[Stage.INSIDE] or self._count[Stage.ENDING])
 
     def _wake(self) -> None:
-        if self._waiting and self._has_room():
-            self._room.notify(self._free - self._count[Stage.ENTERING])
-        if self._is_shut and self._is_empty():
-            self._quiet.notify_all()
+        while self._waiting and self._has_room():
+            self._answer(self._waiting.popleft(), granted=True)
+        if self._quiet is not None and not self._quiet.done():
+            self._quiet.set_result(None)
 
-    def _isolate(self) -> bool:
-        if self._is_isolating or self._closed.is_set():
-            return False
-        self._is_isolating = True
-        self._quiet.wait_for(lambda: self._closed.is_set() or not self._owed)
-        self._is_shut = True
-        self._quiet.wait_for(lambda: self._closed.is_set() or self._is_empty())
-        if self._closed.is_set():
-            self._end_isolation()
-            return False
-        return True
+    def _answer(self, turn: asyncio.Future[bool], *, granted: bool) -> None:
+        self._owed = max(0, self._owed - 1)
+        if turn.done():  # whoever waited was cancelled
+            return
+        turn.set_result(granted)
+        if granted:
+            self._count[Stage.ENTERING] += 1
 
-    def _end_isolation(self) -> None:
-        self._is_isolating = self._is_shut = False
-        self._owed = self._waiting
-        self._room.notify_all()
+    async def _wait_until(self, condition: Callable[[], bool]) -> None:
+        while not (condition() or self._is_closed):
+            self._quiet = asyncio.get_running_loop().create_future()
+            await self._quiet

@@ -1,15 +1,16 @@
-"""The shell around a hint: takes it from Celery to a thread, and shows Celery's watchers what became of the job.
+"""The shell around a hint: takes it from Celery to the loop, and shows Celery's watchers what became of the job.
 
-Celery's own way from message to thread costs several times what the hint itself does, so the task brings a way of its
-own (a `Strategy`, in Celery's words). Flower sees the same events: a task per hint, in the state of the claimed job.
+Celery's own way from a message to a thread of its pool costs several times what the hint itself does, so the task
+brings a way of its own (a `Strategy`, in Celery's words). Flower sees the same events: a task per hint, in the state
+of the claimed job.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from celery import Task
@@ -28,32 +29,44 @@ log = get_logger(__name__)
 class ShownHint:
     """What Celery's watchers see of a hint: a request that runs from the claim on."""
 
-    def __init__(self, hint_id: str, queue: str, consumer: Any) -> None:
-        self.id = hint_id
+    def __init__(self, message: Any, queue: str, consumer: Any) -> None:
+        self.id: str = message.headers["id"]
         self.name = HINT_TASK
+        self._message = message
         self._queue = queue
         self._consumer = consumer
         self._began_at = time.time()
 
     def begin(self, job_ids: Sequence[str]) -> None:
         """Say that jobs were claimed."""
+        self._acknowledge()
         self._began_at = time.time()
         state.task_accepted(self)
         self._send("task-started", args=f"({self._queue!r},)", kwargs=repr({"jobs": list(job_ids)}))
 
     def end(self, outcomes: Sequence[Outcome]) -> None:
         """Say what became of them; a hint that found nothing shows only this."""
+        self._acknowledge()
         state.task_ready(self)
-        self._send(*conclude(outcomes), runtime=time.time() - self._began_at)
+        event, said = conclude(outcomes)
+        self._send(event, **said, runtime=time.time() - self._began_at)
 
     def info(self, **_: object) -> JsonObject:
         """Return what `inspect active` lists."""
         return {"id": self.id, "name": self.name, "args": [self._queue], "kwargs": {}, "time_start": self._began_at}
 
-    def _send(self, event: str, said: JsonObject | None = None, **fields: Any) -> None:
+    def _acknowledge(self) -> None:
+        """Make room for the next message; whoever filled the last place must wake the consumer."""
+        if not self._message.acknowledged:
+            was_full = not self._message.channel.qos.can_consume()
+            self._message.ack()
+            if was_full:
+                self._consumer.controller.wake()
+
+    def _send(self, event: str, **said: Any) -> None:
         sender = self._consumer.event_dispatcher  # another one after each reconnect, none meanwhile
         if sender is not None:
-            sender.send(event, uuid=self.id, name=self.name, **(said or {}), **fields)
+            sender.send(event, uuid=self.id, name=self.name, **said)
 
 
 def conclude(outcomes: Sequence[Outcome]) -> tuple[str, JsonObject]:
@@ -68,40 +81,22 @@ def conclude(outcomes: Sequence[Outcome]) -> tuple[str, JsonObject]:
 
 
 class HintHandler:
-    """Celery's strategy for hints: called in the consumer's loop with each message, never blocks it."""
+    """Celery's strategy for hints: called in the consumer's thread with each message, never blocks it."""
 
     def __init__(self, task: RunJobs, _app: object, consumer: Any) -> None:
-        self._execution = task.execution
+        self._task = task
         self._consumer = consumer
 
     def __call__(self, message: Any, *_: object) -> None:
-        """Hand a hint to a thread; drop what is none."""
+        """Hand a hint to the loop; drop what is none."""
         try:
             (queue, *flags), _, _ = json.loads(message.body)
-            carry_out = partial(self._carry_out, message, str(queue), SUSPECTS in flags)
         except (ValueError, TypeError):
             log.warning("A message that is no hint was dropped.")
             message.ack()
-        else:
-            self._consumer.pool.executor.submit(carry_out)
-
-    def _carry_out(self, message: Any, queue: str, suspects: bool) -> None:  # noqa: FBT001 - positional for partial
-        self._acknowledge(message)
-        shown = ShownHint(message.headers["id"], queue, self._consumer)
-        outcomes: list[Outcome] = []
-        try:
-            outcomes = self._execution.on_hint(queue, suspects=suspects, on_claim=shown.begin)
-        except Exception:
-            log.exception("A hint came to nothing.")
-        finally:
-            shown.end(outcomes)
-
-    def _acknowledge(self, message: Any) -> None:
-        """Make room for the next message; whoever filled the last place must wake the consumer."""
-        was_full = not message.channel.qos.can_consume()
-        message.ack()
-        if was_full:
-            self._consumer.controller.wake()
+            return
+        shown = ShownHint(message, str(queue), self._consumer)
+        self._task.loop.call_soon_threadsafe(self._task.begin, shown, str(queue), SUSPECTS in flags)
 
 
 class RunJobs(Task):
@@ -111,5 +106,27 @@ class RunJobs(Task):
     ignore_result = True
     Strategy = HintHandler
 
-    def __init__(self, execution: Execution) -> None:
-        self.execution = execution
+    def __init__(self, execution: Execution, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._execution = execution
+        self._carried: set[asyncio.Task[None]] = set()
+
+    def begin(self, shown: ShownHint, queue: str, suspects: bool) -> None:  # noqa: FBT001 - a callback's arguments
+        """Carry out a hint, in the loop."""
+        task = self.loop.create_task(self._carry_out(shown, queue, suspects=suspects))
+        self._carried.add(task)
+        task.add_done_callback(self._carried.discard)
+
+    async def wait(self) -> None:
+        """Wait until every hint that was taken is carried out."""
+        while self._carried:
+            await asyncio.wait(self._carried)
+
+    async def _carry_out(self, shown: ShownHint, queue: str, *, suspects: bool) -> None:
+        outcomes: list[Outcome] = []
+        try:
+            outcomes = await self._execution.on_hint(queue, suspects=suspects, on_claim=shown.begin)
+        except Exception:
+            log.exception("A hint came to nothing.")
+        finally:
+            shown.end(outcomes)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from schemas.errors import FaultError, JobTimeoutError
+from schemas.errors import FaultError
 from tasks.logs import get_logger
 
 FIRST_PAUSE_SECONDS = 0.1
@@ -16,19 +16,15 @@ Result = TypeVar("Result")
 log = get_logger(__name__)
 
 
-def insist(action: Callable[[], Result], wait: Callable[[float], object], deadline: float | None = None) -> Result:
-    """Do something that may fault until it works, or until the deadline on the monotonic clock has passed.
-
-    `wait` pauses for so many seconds, and raises when it makes no sense to go on.
-    """
+async def insist(action: Callable[[], Awaitable[Result]], check: Callable[[], None] = lambda: None) -> Result:
+    """Do something that may fault until it works; `check` raises when it makes no sense to go on."""
     pause = FIRST_PAUSE_SECONDS
     while True:
         try:
-            return action()
+            return await action()
         except FaultError as fault:
             if pause == FIRST_PAUSE_SECONDS:
                 log.warning("A backend is sick; trying again until it is well.", fault=repr(fault.__cause__ or fault))
-            if deadline is not None and time.monotonic() + pause > deadline:
-                raise JobTimeoutError from fault
-        wait(pause)
+        check()
+        await asyncio.sleep(pause)
         pause = min(pause * 2, LONGEST_PAUSE_SECONDS)

@@ -18,6 +18,7 @@ from workers.transport import OPTIONS, HintTransport
 
 HEARTBEAT_SECONDS = 5
 EVENTS_SECONDS = 0.2
+EVENTS_LIMIT = 100_000
 WAKE_BYTES = 4096
 RETRY_SECONDS = 1
 
@@ -49,7 +50,7 @@ class HintConsumer(Consumer):
 class HintWorker(WorkController):
     """Celery's worker with a pool of threads, stopped by `stop_soon` from any thread."""
 
-    def __init__(self, app: Celery, *, name: str, queues: Sequence[str], threads: int) -> None:
+    def __init__(self, app: Celery, *, name: str, queues: Sequence[str], waiting: int) -> None:
         logging.getLogger("celery").setLevel(logging.WARNING)  # it would say two lines for each message
         app.conf.broker_transport = HintTransport
         app.conf.broker_transport_options = {**app.conf.broker_transport_options, **OPTIONS}
@@ -59,7 +60,7 @@ class HintWorker(WorkController):
             hostname=name,
             queues=list(queues),
             pool="threads",
-            concurrency=threads,
+            concurrency=waiting,  # so many messages at most are taken and not yet acknowledged
             consumer_cls=HintConsumer,
             without_gossip=True,
             without_mingle=True,
@@ -76,6 +77,7 @@ class HintWorker(WorkController):
         super().register_with_event_loop(hub)
         hub.add_reader(self._waking, os.read, self._waking, WAKE_BYTES)
         hub.call_repeatedly(EVENTS_SECONDS, self._flush_events)
+        self.consumer.event_dispatcher.buffer_limit = EVENTS_LIMIT  # whoever fills the buffer would have to publish it
 
     def stop_soon(self) -> None:
         """Take no more hints and return from `start` when the running ones are done."""

@@ -25,6 +25,12 @@ class ControlLine:
         """Listen under this id from now on, and no longer under the one before; from any thread."""
         self._loop.call_soon_threadsafe(self._begin, worker_id)
 
+    async def aclose(self) -> None:
+        """Listen no more."""
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.wait([self._listening])
+
     def _begin(self, worker_id: str) -> None:
         if self._listening is not None:
             self._listening.cancel()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -34,6 +34,10 @@ class Host:
     def submit(self, work: Coroutine[Any, Any, Result]) -> Future[Result]:
         """Run something in the loop."""
         return asyncio.run_coroutine_threadsafe(work, self.loop)
+
+    def call(self, function: Callable[..., object], *arguments: object) -> None:
+        """Call something in the loop soon."""
+        self.loop.call_soon_threadsafe(function, *arguments)
 
     def load(self, example: JsonObject | None) -> Future[None]:
         """Load the engine and warm it up."""

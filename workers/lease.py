@@ -9,11 +9,10 @@ from collections.abc import Callable
 
 from schemas.errors import DatabaseFaultError
 from schemas.ids import new_id
-from storage import claims, workers
-from storage.claims import Release
+from storage import workers
 from storage.database import Database
 from storage.rows import to_json
-from storage.workers import Beat, Held, NewWorker, Pulse
+from storage.workers import Beat, NewWorker, Pulse
 from tasks.attempt import Reason
 from tasks.engine import EngineState
 from tasks.execution import Execution
@@ -123,19 +122,13 @@ class Lease:
             return
         if pulse.drain_requested:
             self.on_drain_request()
-        for stray in self._execution.compare(pulse.held):
-            self._release(stray)
+        self._host.submit(self._execution.compare(pulse.held))
 
     def _begin_anew(self) -> None:
         """Somebody else has our jobs by now: drop them and go on as another worker."""
         log.warning("This worker was silent for longer than its lease; it drops its jobs and begins anew.")
-        self._execution.stop_all(Reason.REPLACED)
+        self._host.call(self._execution.stop_all, Reason.REPLACED)
         self._introduce()
-
-    def _release(self, stray: Held) -> None:
-        log.warning("A claim's answer was lost; its job goes back to the queue.", job_id=stray.job_id)
-        self._database.write(claims.release, Release(stray.job_id, stray.attempt))
-        self._execution.hint()
 
     def _die(self) -> None:
         """The engine is gone, and nothing in this process can bring it back: end, so that a new one is started."""

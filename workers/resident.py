@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,6 @@ from tasks.execution import Execution
 from tasks.gate import Gate
 from tasks.jobs import RunJobs
 from tasks.logs import get_logger
-from tasks.performance import Stage
 from tasks.routing import Placement, placements_of
 from tasks.settings import TaskSettings
 from workers.consumer import HintWorker
@@ -33,8 +33,8 @@ from workers.stores import Stores
 from workers.weights import Weights
 
 FLUSH_SECONDS = 2.0
-SPARE_THREADS = 4
-"""Threads beside the slots: some wait at the gate, some store results while the engine is already free again."""
+MOST_STORING_THREADS = 32
+"""So many results are stored at once; a client of the object store holds as many connections."""
 
 log = get_logger(__name__)
 
@@ -65,11 +65,17 @@ class Resident:
         self._host = Host(create_engine(model, place.device, _weights(stores).locate))
         self._gate = Gate()
         self._writer = EventWriter(RedisEventLog(self._redis))
-        stage = Stage(self._host.loop, self._host.engine, self._writer)
         self._hint_line = AsyncHints(self._redis, HINT_TASK)
         slots = model.max_in_flight
         self._execution = Execution(
-            Workplace(stores.database, stores.objects, stage, place.device),
+            Workplace(
+                database=stores.database,
+                objects=stores.objects,
+                engine=self._host.engine,
+                writer=self._writer,
+                threads=ThreadPoolExecutor(min(slots, MOST_STORING_THREADS), thread_name_prefix="objects"),
+                device=place.device,
+            ),
             self._gate,
             self._hint_line,
             queue=place.queue,
@@ -81,12 +87,11 @@ class Resident:
         )
         self._shutdown = Shutdown(settings.drain_seconds, drain=self._drain, hurry=self._hurry)
         app = create_app(stores.settings, settings, [place.queue])
-        app.register_task(RunJobs(self._execution))
-        threads = slots + max(SPARE_THREADS, slots // 4)
-        self._hints = HintWorker(app, name=f"{model.alias}@{place.device}", queues=[place.queue], threads=threads)
-        control = ControlLine(self._host.loop, Control(self._redis), self._execution)
+        self._jobs = app.register_task(RunJobs(self._execution, self._host.loop))
+        self._hints = HintWorker(app, name=f"{model.alias}@{place.device}", queues=[place.queue], waiting=slots)
+        self._control = ControlLine(self._host.loop, Control(self._redis), self._execution)
         self._execution.on_engine_dead = self._lease.look_now
-        self._lease.on_new_id = control.listen
+        self._lease.on_new_id = self._control.listen
         self._lease.on_drain_request = self._shutdown.request
 
     def run(self) -> None:
@@ -95,13 +100,15 @@ class Resident:
         self._host.start()
         self._lease.begin()
         loading = self._host.load(self._model.warm_up)
-        if self._shutdown.wait_unless_requested(loading):
-            loading.result()
-            self._consume()
-        self._leave()
+        try:
+            if self._shutdown.wait_unless_requested(loading):
+                loading.result()
+                self._consume()
+        finally:
+            self._leave()
 
     def _consume(self) -> None:
-        self._gate.open(self._host.engine.capacity())
+        self._host.submit(self._open_gate()).result()
         self._lease.tell()
         if self._ready_file:
             Path(self._ready_file).touch()
@@ -113,25 +120,30 @@ class Resident:
             self._shutdown.request()
         self._shutdown.requested.wait()
 
+    async def _open_gate(self) -> None:
+        self._gate.open(self._host.engine.capacity())
+
     def _drain(self) -> None:
         self._lease.is_draining = True
         self._lease.look_now()
-        self._gate.close()
+        self._host.call(self._gate.close)
         self._hints.stop_soon()
 
     def _hurry(self) -> None:
-        self._execution.stop_all(Reason.HANDED_BACK)
+        self._host.call(self._execution.stop_all, Reason.HANDED_BACK)
 
     def _leave(self) -> None:
-        self._execution.hint()  # for what was handed back, and for the hints that died at the closed gate
+        self._host.submit(self._jobs.wait()).result()
         self._lease.leave()
         self._host.submit(self._close()).result()
         self._host.close()
         log.info("The worker has stopped.")
 
     async def _close(self) -> None:
+        self._execution.hint()  # for what was handed back, and for the hints that died at the closed gate
         await self._writer.flush(FLUSH_SECONDS)
         await self._hint_line.flush()
+        await self._control.aclose()
         await self._redis.aclose()
 
 

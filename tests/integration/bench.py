@@ -1,5 +1,6 @@
 """A worker's inside in one process: a real database and Redis, a fake engine, objects in memory, no Celery."""
 
+import inspect
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -26,7 +27,6 @@ from tasks.event_writer import EventWriter
 from tasks.execution import Execution
 from tasks.gate import Gate
 from tasks.outcome import Outcome
-from tasks.performance import Stage
 from tests.contract.sql import QUEUE, new_job
 from workers.engines.fake import FakeEngine
 from workers.host import Host
@@ -76,8 +76,9 @@ class Bench:
         self.writer = EventWriter(self.log)
         self.redis = redis
         self.hints = AsyncHints(redis, HINT_TASK)
+        self.threads = ThreadPoolExecutor(4)
         self.execution = Execution(
-            Workplace(database, self.objects, Stage(self.host.loop, engine, self.writer), "cpu0"),
+            Workplace(database, self.objects, engine, self.writer, self.threads, "cpu0"),
             self.gate,
             self.hints,
             queue=QUEUE,
@@ -85,7 +86,6 @@ class Bench:
             slots=slots,
         )
         self.execution.worker_id = WORKER
-        self.threads = ThreadPoolExecutor(16)
 
     def submit(self, given: JsonObject | str = "hello", **changes: Any) -> str:
         """A queued job; its id."""
@@ -93,16 +93,29 @@ class Bench:
         job = new_job(**changes)
         return self.database.write(jobs.submit, Submission(job, json.dumps(content))).job_id
 
-    def hint(self, **flags: bool) -> list[Outcome]:
+    def hint(self, *, suspects: bool = False) -> list[Outcome]:
         """Run what a hint sets in motion."""
-        return self.execution.on_hint(QUEUE, **flags)
+        return self.begin_hint(suspects=suspects).result(PATIENCE_SECONDS)
 
-    def begin(self, **flags: bool) -> Future[list[Outcome]]:
+    def begin(self, *, suspects: bool = False) -> Future[list[Outcome]]:
         """Like hint, in a thread; returns once something runs."""
         before = self.gate.in_flight
-        running = self.threads.submit(self.hint, **flags)
+        running = self.begin_hint(suspects=suspects)
         self.until(lambda: self.gate.in_flight > before or running.done())
         return running
+
+    def begin_hint(self, *, suspects: bool = False) -> Future[list[Outcome]]:
+        """Set in motion what a hint does."""
+        return self.host.submit(self.execution.on_hint(QUEUE, suspects=suspects))
+
+    def do(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call something where it belongs: in the loop."""
+
+        async def call() -> Any:
+            answer = function(*arguments)
+            return await answer if inspect.isawaitable(answer) else answer
+
+        return self.host.submit(call()).result(PATIENCE_SECONDS)
 
     def row(self, job_id: str) -> JobRow:
         """A job's row, which must be there."""
@@ -134,8 +147,9 @@ class Bench:
 
     def close(self) -> None:
         """Stop everything."""
-        self.execution.stop_all(Reason.REPLACED)
-        self.gate.close()
+        self.do(self.gate.close)
+        self.do(self.execution.stop_all, Reason.REPLACED)
+        self.until(lambda: self.gate.in_flight == 0)
         self.threads.shutdown()
         self.host.submit(self._close()).result()
         self.host.close()
@@ -160,7 +174,7 @@ def run_bench(database: Database, redis_url: str, engine: FakeEngine | None = No
     introduce(database, WORKER)
     bench.host.start()
     bench.host.load(None).result()
-    bench.gate.open(engine.capacity())
+    bench.do(bench.gate.open, engine.capacity())
     try:
         yield bench
     finally:

@@ -1,11 +1,9 @@
 """The gate lets in what the engine can take, isolates suspects, and never locks anybody out for good."""
 
+import asyncio
 import random
-import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -14,14 +12,8 @@ from hypothesis import strategies as st
 from tasks.engine import Capacity
 from tasks.gate import Gate, Place
 
+Result = TypeVar("Result")
 PATIENCE_SECONDS = 10.0
-MOMENT_SECONDS = 0.05
-
-
-@pytest.fixture
-def threads() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(16) as pool:
-        yield pool
 
 
 @pytest.fixture
@@ -32,130 +24,157 @@ def gate() -> Gate:
     return gate
 
 
-def is_waiting(future: Future[Any]) -> bool:
-    """Give it a moment to pass, if it can."""
-    time.sleep(MOMENT_SECONDS)
-    return not future.done()
-
-
-def enter(gate: Gate) -> Place:
-    place = gate.enter()
+async def enter(gate: Gate) -> Place:
+    place = await gate.enter()
     assert place is not None
     return place
 
 
-def test_nobody_enters_before_the_engine_is_ready(threads: ThreadPoolExecutor) -> None:
+async def begin(work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+    """Start something and let it go as far as it can."""
+    task = asyncio.create_task(work)
+    await settle()
+    return task
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def soon(work: Awaitable[Result]) -> Result:
+    return await asyncio.wait_for(work, PATIENCE_SECONDS)
+
+
+async def test_nobody_enters_before_the_engine_is_ready() -> None:
     gate = Gate()
-    waiting = threads.submit(gate.enter)
-    assert is_waiting(waiting)
+    waiting = await begin(gate.enter())
+    assert not waiting.done()
     gate.open(Capacity(1, 1))
-    assert waiting.result(PATIENCE_SECONDS) is not None
+    assert await soon(waiting) is not None
 
 
-def test_as_many_enter_as_there_are_slots(gate: Gate, threads: ThreadPoolExecutor) -> None:
-    first, _ = enter(gate), enter(gate)
-    third = threads.submit(gate.enter)
-    assert is_waiting(third)
+async def test_as_many_enter_as_there_are_slots(gate: Gate) -> None:
+    first, _ = await enter(gate), await enter(gate)
+    third = await begin(gate.enter())
+    assert not third.done()
     first.leave()
-    assert third.result(PATIENCE_SECONDS) is not None
+    assert await soon(third) is not None
 
 
-def test_what_is_in_the_engine_is_counted_by_the_engine(gate: Gate, threads: ThreadPoolExecutor) -> None:
-    enter(gate).begin(Capacity(0, 2))  # it says that one such job fills it
-    second = threads.submit(gate.enter)
-    assert is_waiting(second)
+async def test_those_who_came_first_enter_first(gate: Gate) -> None:
+    first, second = await enter(gate), await enter(gate)
+    third, fourth = await begin(gate.enter()), await begin(gate.enter())
+    first.leave()
+    await settle()
+    assert (third.done(), fourth.done()) == (True, False)
+    second.leave()
+    assert await soon(fourth) is not None
+
+
+async def test_what_is_in_the_engine_is_counted_by_the_engine(gate: Gate) -> None:
+    (await enter(gate)).begin(Capacity(0, 2))  # it says that one such job fills it
+    second = await begin(gate.enter())
+    assert not second.done()
     assert gate.in_flight == 1
     gate.close()
-    assert second.result(PATIENCE_SECONDS) is None
+    assert await soon(second) is None
 
 
-def test_a_job_that_left_the_engine_makes_room_before_its_result_is_stored(gate: Gate) -> None:
-    first, second = enter(gate), enter(gate)
+async def test_a_job_that_left_the_engine_makes_room_before_its_result_is_stored(gate: Gate) -> None:
+    first, second = await enter(gate), await enter(gate)
     first.begin(Capacity(1, 2))
     second.begin(Capacity(0, 2))
     first.end(Capacity(1, 2))
     assert gate.in_flight == 2
-    enter(gate)
+    await soon(enter(gate))
 
 
-def test_leaving_twice_counts_once(gate: Gate, threads: ThreadPoolExecutor) -> None:
-    place, _ = enter(gate), enter(gate)
+async def test_leaving_twice_counts_once(gate: Gate) -> None:
+    place, _ = await enter(gate), await enter(gate)
     place.leave()
     place.leave()
-    enter(gate)
-    assert is_waiting(threads.submit(gate.enter))
+    await soon(enter(gate))
+    assert not (await begin(gate.enter())).done()
     gate.close()
 
 
-def test_a_closed_gate_sends_everybody_away(gate: Gate, threads: ThreadPoolExecutor) -> None:
-    enter(gate), enter(gate)
-    waiting = [threads.submit(gate.enter) for _ in range(4)]
+async def test_a_waiter_that_is_cancelled_takes_no_place(gate: Gate) -> None:
+    first, _ = await enter(gate), await enter(gate)
+    waiting, next_one = await begin(gate.enter()), await begin(gate.enter())
+    waiting.cancel()
+    await settle()
+    first.leave()
+    assert await soon(next_one) is not None
+
+
+async def test_a_closed_gate_sends_everybody_away(gate: Gate) -> None:
+    await enter(gate)
+    await enter(gate)
+    waiting = [await begin(gate.enter()) for _ in range(4)]
     gate.close()
-    assert [future.result(PATIENCE_SECONDS) for future in waiting] == [None] * 4
-    assert gate.enter() is None
-    with gate.isolation() as granted:
+    assert await soon(asyncio.gather(*waiting)) == [None] * 4
+    assert await gate.enter() is None
+    async with gate.isolation() as granted:
         assert not granted
 
 
-def isolate(gate: Gate, meanwhile: Callable[[], object] = lambda: None) -> bool:
-    with gate.isolation() as granted:
+async def isolate(gate: Gate, meanwhile: Callable[[], object] = lambda: None) -> bool:
+    async with gate.isolation() as granted:
         if granted:
             meanwhile()
         return granted
 
 
-def test_isolation_waits_until_everything_is_stored(gate: Gate, threads: ThreadPoolExecutor) -> None:
-    place = enter(gate)
-    alone = threads.submit(isolate, gate)
-    assert is_waiting(alone)
+async def test_isolation_waits_until_everything_is_stored(gate: Gate) -> None:
+    place = await enter(gate)
+    alone = await begin(isolate(gate))
     place.begin(Capacity(1, 2))
     place.end(Capacity(2, 2))
-    assert is_waiting(alone)
+    await settle()
+    assert not alone.done()
     place.leave()
-    assert alone.result(PATIENCE_SECONDS)
+    assert await soon(alone)
 
 
-def test_nobody_enters_during_an_isolation(gate: Gate, threads: ThreadPoolExecutor) -> None:
-    with gate.isolation() as granted:
+async def test_nobody_enters_during_an_isolation(gate: Gate) -> None:
+    async with gate.isolation() as granted:
         assert granted
         suspect = gate.admit()
-        other = threads.submit(gate.enter)
-        assert is_waiting(other)
+        other = await begin(gate.enter())
         suspect.leave()
-        assert is_waiting(other)
-    assert other.result(PATIENCE_SECONDS) is not None
+        await settle()
+        assert not other.done()
+    assert await soon(other) is not None
 
 
-def test_a_second_isolation_is_refused_at_once(gate: Gate) -> None:
-    with gate.isolation() as first, gate.isolation() as second:
+async def test_a_second_isolation_is_refused_at_once(gate: Gate) -> None:
+    async with gate.isolation() as first, gate.isolation() as second:
         assert (first, second) == (True, False)
 
 
-def test_whoever_waited_through_an_isolation_goes_before_the_next(gate: Gate, threads: ThreadPoolExecutor) -> None:
+async def test_whoever_waited_through_an_isolation_goes_before_the_next(gate: Gate) -> None:
     order: list[str] = []
-    with gate.isolation():
-        other = threads.submit(gate.enter)
-        assert is_waiting(other)
+    async with gate.isolation():
+        other = await begin(gate.enter())
         taken = gate.admit()
         taken.begin(Capacity(0, 2))  # the engine stays full for a while after the isolation
-    again = threads.submit(isolate, gate, lambda: order.append("isolated"))
-    assert is_waiting(again)
+    again = await begin(isolate(gate, lambda: order.append("isolated")))
     taken.end(Capacity(2, 2))
     taken.leave()
-    place = other.result(PATIENCE_SECONDS)
+    place = await soon(other)
     assert place is not None
     order.append("other")
     place.leave()
-    assert again.result(PATIENCE_SECONDS)
+    assert await soon(again)
     assert order == ["other", "isolated"]
 
 
-def test_closing_ends_the_wait_for_isolation(gate: Gate, threads: ThreadPoolExecutor) -> None:
-    enter(gate)
-    alone = threads.submit(isolate, gate)
-    assert is_waiting(alone)
+async def test_closing_ends_the_wait_for_isolation(gate: Gate) -> None:
+    await enter(gate)
+    alone = await begin(isolate(gate))
     gate.close()
-    assert alone.result(PATIENCE_SECONDS) is False
+    assert await soon(alone) is False
 
 
 class Model:
@@ -165,71 +184,59 @@ class Model:
         self.slots = slots
         self.gate = Gate()
         self.gate.open(Capacity(slots, slots))
-        self.lock = threading.Lock()
         self.inside = 0
+        self.clean = 0
         self.suspects = 0
-        self.unfinished = 0
         self.wrong: list[str] = []
-        self.done = 0
         self.random = random.Random(seed)
 
-    def run_clean(self) -> None:
-        place = self.gate.enter()
-        assert place is not None
-        self._change("unfinished", 1)
-        self._run(place)
-        self._change("unfinished", -1)
+    async def run_clean(self) -> None:
+        place = await enter(self.gate)
+        self.clean += 1
+        await self._run(place)
+        self.clean -= 1
         place.leave()
-        self._change("done", 1)
 
-    def run_suspects(self) -> None:
-        with self.gate.isolation() as granted:
+    async def run_suspects(self) -> None:
+        async with self.gate.isolation() as granted:
             if granted:
-                places = [self.gate.admit() for _ in range(min(2, self.slots))]
-                self._change("suspects", 1)
-                for place in places:
-                    self._run(place)
-                    place.leave()
-                self._change("suspects", -1)
-        self._change("done", 1)
+                self.suspects += 1
+                await asyncio.gather(*(self._run_suspect() for _ in range(min(2, self.slots))))
+                self.suspects -= 1
 
-    def _run(self, place: Place) -> None:
-        if self.random.random() < 0.1:
+    async def _run_suspect(self) -> None:
+        place = self.gate.admit()
+        await self._run(place)
+        place.leave()
+
+    async def _run(self, place: Place) -> None:
+        self._check()
+        await self._dawdle()  # the claim
+        if self.random.random() < 0.2:
             return  # there was nothing to claim
-        with self.lock:
-            self.inside += 1
-            capacity = Capacity(self.slots - self.inside, self.slots)
-            place.begin(capacity)
-        time.sleep(self.random.random() / 2000)
-        with self.lock:
-            self.inside -= 1
-            place.end(Capacity(self.slots - self.inside, self.slots))
+        self.inside += 1
+        place.begin(Capacity(self.slots - self.inside, self.slots))
+        self._check()
+        await self._dawdle()
+        self.inside -= 1
+        place.end(Capacity(self.slots - self.inside, self.slots))
+        await self._dawdle()  # its result is stored
+        self._check()
 
-    def _change(self, name: str, by: int) -> None:
-        with self.lock:
-            setattr(self, name, getattr(self, name) + by)
-            if self.inside > self.slots:
-                self.wrong.append(f"{self.inside} were in {self.slots} slots")
-            if self.suspects and self.unfinished:
-                self.wrong.append("a clean job ran beside suspects")
+    async def _dawdle(self) -> None:
+        for _ in range(self.random.randrange(4)):
+            await asyncio.sleep(0)
+
+    def _check(self) -> None:
+        if self.inside > self.slots:
+            self.wrong.append(f"{self.inside} were in {self.slots} slots")
+        if self.suspects and self.clean:
+            self.wrong.append("a clean job ran beside suspects")
 
 
-@settings(max_examples=25, deadline=None)
-@given(
-    slots=st.integers(1, 6),
-    hints=st.lists(st.booleans(), min_size=1, max_size=60),
-    workers=st.integers(1, 12),
-    seed=st.integers(0, 2**32),
-)
-def test_any_mix_of_hints_ends_and_keeps_the_rules(slots: int, hints: list[bool], workers: int, seed: int) -> None:
+@settings(max_examples=200, deadline=None)
+@given(slots=st.integers(1, 6), hints=st.lists(st.booleans(), min_size=1, max_size=60), seed=st.integers(0, 2**32))
+async def test_any_mix_of_hints_ends_and_keeps_the_rules(slots: int, hints: list[bool], seed: int) -> None:
     model = Model(slots, seed)
-    pool = ThreadPoolExecutor(workers)
-    futures = [pool.submit(model.run_suspects if suspects else model.run_clean) for suspects in hints]
-    try:
-        for future in futures:
-            future.result(PATIENCE_SECONDS)
-    finally:
-        model.gate.close()
-        pool.shutdown()
+    await soon(asyncio.gather(*(model.run_suspects() if suspects else model.run_clean() for suspects in hints)))
     assert model.wrong == []
-    assert model.done == len(hints)

@@ -1,10 +1,10 @@
 """What Flower is shown of a hint, what a worker measures, how long it insists."""
 
-import time
+import asyncio
 
 import pytest
 
-from schemas.errors import JobTimeoutError, ObjectStoreFaultError
+from schemas.errors import ObjectStoreFaultError
 from tasks.jobs import conclude
 from tasks.orders import cancel_order, read_cancel_order
 from tasks.outcome import End, Outcome
@@ -65,36 +65,46 @@ class Sick:
 
     def __init__(self, faults: int) -> None:
         self.faults = faults
-        self.waits: list[float] = []
+        self.calls = 0
 
-    def act(self) -> str:
+    async def act(self) -> str:
+        self.calls += 1
         if self.faults:
             self.faults -= 1
             raise ObjectStoreFaultError
         return "done"
 
 
-def test_insisting_waits_longer_each_time_until_it_works() -> None:
-    sick = Sick(3)
-    assert insist(sick.act, sick.waits.append) == "done"
-    assert sick.waits == [0.1, 0.2, 0.4]
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Pauses that are written down instead of waited for."""
+    noted: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        noted.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    return noted
 
 
-def test_insisting_ends_with_the_jobs_time() -> None:
-    sick = Sick(1000)
-    with pytest.raises(JobTimeoutError):
-        insist(sick.act, sick.waits.append, deadline=time.monotonic())
-    assert sick.waits == []
+async def test_insisting_waits_longer_each_time_until_it_works(pauses: list[float]) -> None:
+    assert await insist(Sick(7).act) == "done"
+    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
 
 
-def test_insisting_ends_when_waiting_makes_no_sense() -> None:
-    def refuse(_: float) -> None:
+async def test_insisting_ends_when_it_makes_no_sense(pauses: list[float]) -> None:
+    def refuse() -> None:
         raise KeyError
 
+    sick = Sick(5)
     with pytest.raises(KeyError):
-        insist(Sick(1).act, refuse)
+        await insist(sick.act, refuse)
+    assert sick.calls == 1
 
 
-def test_other_errors_are_not_waited_for() -> None:
+async def test_other_errors_are_not_waited_for() -> None:
+    async def divide() -> int:
+        return 1 // 0
+
     with pytest.raises(ZeroDivisionError):
-        insist(lambda: 1 // 0, lambda _: None)
+        await insist(divide)
