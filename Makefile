@@ -3,8 +3,11 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
-# The environment belongs to the lock file's content: another content, another stamp.
-STAMP := $(VENV)/.installed-$(firstword $(shell cksum < requirements.lock))
+# The environment belongs to the lock files' content: another content, another stamp.
+STAMP := $(VENV)/.installed-$(firstword $(shell cat requirements.lock requirements-workers.lock | cksum))
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
+# torch comes first and with its dependencies: the plain name gives each platform the build it wants.
+TORCH := $(shell sed -n 's/^  "\(torch==[0-9.]*\)".*/\1/p' pyproject.toml | head -n 1)
 TIERS := architecture unit contract integration acceptance chaos
 
 # Options of `make chaos`; what is not given keeps the harness's own default.
@@ -33,8 +36,8 @@ $(STAMP):
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
 	  echo "$(PYTHON) lacks venv. Install it (on Debian and Ubuntu: apt install python3-venv) and try again."; exit 1; }
 	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	@echo "Building the environment in $(VENV); the first time takes a minute or two."
-	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock \
+	@echo "Building the environment in $(VENV), 2 GB with the model libraries; the first time takes two to four minutes."
+	@{ $(PIP) $(TORCH) && $(PIP) --no-deps -r requirements.lock && $(PIP) --no-deps -r requirements-workers.lock; } \
 	  >$(VENV)/install.log 2>&1 || { cat $(VENV)/install.log; \
 	  echo "The environment could not be built. The lines above say why; try again with: make env"; exit 1; }
 	@rm -f $(VENV)/.installed-* && touch $@

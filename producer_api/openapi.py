@@ -118,7 +118,7 @@ EXAMPLES: JsonObject = {
         "summary": "Embed texts, with low priority",
         "value": {
             "kind": "embedding",
-            "model": "hash",
+            "model": "minilm",
             "input": {"texts": ["Good morning", "Good night"]},
             "policy": {"priority": "low", "ttl_seconds": 3600},
             "metadata": {"run": "nightly"},

@@ -32,7 +32,7 @@ from tasks.routing import find_model
 
 router = APIRouter(tags=["openai"], route_class=DoorRoute)
 
-EXAMPLE = {"model": "hash", "input": ["The cat sat on the mat.", "Tax law."]}
+EXAMPLE = {"model": "minilm", "input": ["The cat sat on the mat.", "Tax law."]}
 
 
 class EncodingFormat(StrEnum):

@@ -71,7 +71,7 @@ def test_a_job_from_submit_to_its_bytes(stoker: Call, tmp_path: Path) -> None:
 
 def test_every_kind_takes_plain_words_and_pipes(stoker: Call, tmp_path: Path) -> None:
     assert stoker("submit", "echo", "--wait", stdin="From a pipe\n").stdout.startswith("From a pipe")
-    vectors = answer(stoker("submit", "hash", "--wait", stdin="one\ntwo\n"))["embeddings"]
+    vectors = answer(stoker("submit", "minilm", "--wait", stdin="one\ntwo\n"))["embeddings"]
     assert len(vectors) == 2
     drawn = answer(stoker("submit", "sketch", "a house", "--input", '{"n": 2}', "--wait", "--json"))
     refused = stoker("result", drawn["id"])
@@ -138,7 +138,7 @@ def test_a_drained_worker_is_replaced(stoker: Call) -> None:
 
 def test_models_are_a_table_and_json(stoker: Call) -> None:
     told = answer(stoker("models", "--json"))
-    assert {model["id"] for model in told} == {"echo", "sketch", "hash"}
+    assert {model["id"] for model in told} == {"echo", "sketch", "minilm"}
     header, *rows = stoker("models").stdout.splitlines()
     assert header.split()[:3] == ["MODEL", "KIND", "STATE"]
     assert len(rows) == 3
@@ -164,7 +164,7 @@ def test_a_new_key_opens_what_its_scopes_say_until_it_is_revoked(stoker: Call, p
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        (("submit", "nope", "hi"), 1, "Known models: echo, hash, sketch"),
+        (("submit", "nope", "hi"), 1, "Known models: echo, minilm, sketch"),
         (("submit", "sketch", "hi", "--input", '{"width": 63}'), 1, "input.width"),
         (("submit", "echo", "hi", "--kind", "image"), 1, "echo"),
         (("submit", "echo", "--input", "{"), 2, "not valid JSON"),

@@ -30,10 +30,10 @@ def finished_job(client: httpx.Client, job: dict[str, Any]) -> dict[str, Any]:
 
 def test_every_model_of_the_catalog_answers(http: httpx.Client) -> None:
     assert http.get("/health/ready").json()["degraded"] == []
-    assert {model["id"] for model in http.get("/v1/models").json()["data"]} == {"echo", "sketch", "hash"}
+    assert {model["id"] for model in http.get("/v1/models").json()["data"]} == {"echo", "sketch", "minilm"}
     finished_job(http, ECHO)
     finished_job(http, {"kind": "image", "model": "sketch", "input": {"prompt": "a red circle"}})
-    finished_job(http, {"kind": "embedding", "model": "hash", "input": {"texts": ["Hello."]}})
+    finished_job(http, {"kind": "embedding", "model": "minilm", "input": {"texts": ["Hello."]}})
 
 
 def test_flower_shows_the_workers_to_those_with_its_password(platform: Platform) -> None:
@@ -41,7 +41,7 @@ def test_flower_shows_the_workers_to_those_with_its_password(platform: Platform)
     assert httpx.get(url.copy_with(username=None, password=None).join("/api/workers")).status_code == 401
     workers = httpx.get(url.join("/api/workers"), params={"refresh": "true"}, timeout=60).json()
     queues = {queue["name"] for worker in workers.values() for queue in worker["active_queues"]}
-    assert {"text.echo.cpu0", "image.sketch.cpu0", "embedding.hash.cpu0", "maintenance"} <= queues
+    assert {"text.echo.cpu0", "image.sketch.cpu0", "embedding.minilm.cpu0", "maintenance"} <= queues
 
 
 def test_a_second_up_says_that_one_is_running(platform: Platform) -> None:

@@ -1,12 +1,13 @@
 """Where a model's files come from: packages, folders, buckets, hubs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from schemas.errors import ObjectStoreFaultError, StartError
 from storage.objects.memory import MemoryObjectStore
-from storage.objects.port import ObjectStore
+from storage.objects.port import ObjectStore, StoredObject
 from storage.objects.s3 import S3ObjectStore
 from tests.services import S3Server
 from workers import weights
@@ -59,8 +60,8 @@ def test_a_bucket_is_fetched_once(bucket: ObjectStore, tmp_path: Path, monkeypat
 
 def test_half_a_model_is_not_taken_for_one(bucket: ObjectStore, tmp_path: Path) -> None:
     class Sick(MemoryObjectStore):
-        def list(self, *_: object) -> list[object]:  # type: ignore[override]
-            return list(bucket.list("models/mini/", None, 1000))
+        def list(self, prefix: str, after: str | None, limit: int) -> Sequence[StoredObject]:
+            return bucket.list(prefix, after, limit)
 
         def get(self, key: str) -> bytes:
             if key.endswith("safetensors"):

@@ -22,7 +22,7 @@ from schemas.jobs import (
 REQUEST: TypeAdapter[TextJob | ImageJob | EmbeddingJob] = TypeAdapter(JobRequest)
 TEXT: dict[str, Any] = {"kind": "text", "model": "echo", "input": {"prompt": "hello"}}
 IMAGE: dict[str, Any] = {"kind": "image", "model": "sketch", "input": {"prompt": "a circle"}}
-EMBEDDING: dict[str, Any] = {"kind": "embedding", "model": "hash", "input": {"texts": ["a", "b"]}}
+EMBEDDING: dict[str, Any] = {"kind": "embedding", "model": "minilm", "input": {"texts": ["a", "b"]}}
 
 
 def read(body: str | bytes) -> TextJob | ImageJob | EmbeddingJob:

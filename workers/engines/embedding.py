@@ -299,7 +299,7 @@ def create(model: Model, device: str, locate: Callable[[str], str]) -> Embedding
 
     def make_encoder(options: EmbeddingOptions) -> Encoder:
         # Imported by the thread that loads: torch takes seconds, in which the worker already says that it loads.
-        from workers.engines.encoder import SentenceEncoder  # noqa: PLC0415
+        from workers.engines.encoder import SentenceEncoder  # noqa: PLC0415 - takes seconds
 
         return SentenceEncoder(
             locate(model.source),
