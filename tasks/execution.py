@@ -40,6 +40,8 @@ class Execution:
         self.statistics = Statistics()
         self.worker_id = ""
         self.on_engine_dead: Callable[[], None] = lambda: None
+        self.on_news: Callable[[], None] = lambda: None
+        """Called when somebody may wait for the webhook of what just happened."""
         self._workplace = workplace
         self._hints = hints
         self._queue = queue
@@ -125,6 +127,8 @@ class Execution:
             return await asyncio.gather(*(self._run(job, self.gate.admit()) for job in found))
 
     async def _run(self, job: ClaimedJob, place: Place) -> Outcome:
+        if job.webhook is not None:
+            self.on_news()
         attempt = Attempt(job, place, self._workplace, self.worker_id)
         self._attempts[job.id] = attempt
         structlog.contextvars.bind_contextvars(  # a task has a context of its own
@@ -145,6 +149,8 @@ class Execution:
             self.statistics.add((job.started_at - job.queued_at) * 1000, run_ms)
         if outcome.end is End.LOST:
             self.on_engine_dead()
+        if job.webhook is not None:
+            self.on_news()
         log.info("attempt ended", end=outcome.end.value, why=outcome.why, run_ms=round(run_ms, 1))
 
     def hint(self) -> None:

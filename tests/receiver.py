@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import ssl
+import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -110,3 +111,37 @@ async def run_receiver(
             task.cancel()
         await asyncio.gather(*serving, return_exceptions=True)
         await asyncio.sleep(0)  # an aborted transport is closed at the loop's next turn
+
+
+@contextmanager
+def receiving(receiver: Receiver | None = None) -> Iterator[Receiver]:
+    """Run a receiver in a loop and thread of its own, for tests that have none."""
+    made, loop, is_ready = receiver or Receiver(), asyncio.new_event_loop(), threading.Event()
+    stop = asyncio.Event()
+
+    async def run() -> None:
+        async with run_receiver(made):
+            is_ready.set()
+            await stop.wait()
+
+    def serve() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(run())
+
+    thread = threading.Thread(target=serve, name="receiver")
+    thread.start()
+    try:
+        assert is_ready.wait(10)
+        yield made
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+
+
+def wait_for(receiver: Receiver, count: int, seconds: float = 60.0) -> list[Received]:
+    """Wait in a thread until so many requests have come."""
+    deadline = time.monotonic() + seconds
+    while len(receiver.received) < count:
+        assert time.monotonic() < deadline, f"{len(receiver.received)} of {count} requests came"
+        time.sleep(0.01)
+    return receiver.received

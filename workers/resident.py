@@ -21,7 +21,7 @@ from tasks.execution import Execution
 from tasks.gate import Gate
 from tasks.jobs import RunJobs
 from tasks.logs import get_logger
-from tasks.routing import Placement, placements_of
+from tasks.routing import SEND_TASK, SEND_WIDTH, WEBHOOKS, Placement, placements_of
 from tasks.settings import TaskSettings
 from workers.consumer import HintWorker
 from workers.control_line import ControlLine
@@ -66,6 +66,7 @@ class Resident:
         self._gate = Gate()
         self._writer = EventWriter(RedisEventLog(self._redis))
         self._hint_line = AsyncHints(self._redis, HINT_TASK)
+        self._news_line = AsyncHints(self._redis, SEND_TASK)
         slots = model.max_in_flight
         self._execution = Execution(
             Workplace(
@@ -91,6 +92,7 @@ class Resident:
         self._hints = HintWorker(app, name=f"{model.alias}@{place.device}", queues=[place.queue], waiting=slots)
         self._control = ControlLine(self._host.loop, Control(self._redis), self._execution)
         self._execution.on_engine_dead = self._lease.look_now
+        self._execution.on_news = partial(self._news_line.send, WEBHOOKS, width=SEND_WIDTH)
         self._lease.on_new_id = self._control.listen
         self._lease.on_drain_request = self._shutdown.request
 
@@ -143,6 +145,7 @@ class Resident:
         self._execution.hint()  # for what was handed back, and for the hints that died at the closed gate
         await self._writer.flush(FLUSH_SECONDS)
         await self._hint_line.flush()
+        await self._news_line.flush()
         await self._control.aclose()
         await self._redis.aclose()
 
