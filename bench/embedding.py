@@ -140,8 +140,7 @@ class Bench:
 
     async def _until_idle(self) -> None:
         """Let what was left behind end, so that the next figures are their own."""
-        running = {"status": "running", "limit": 1}
-        while (await self._client.get("/v1/jobs", params=running)).json()["data"]:  # noqa: ASYNC110 - there is no event
+        while (await self._client.get("/v1/jobs?status=running&limit=1")).json()["data"]:  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(0.1)
 
 

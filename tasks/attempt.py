@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TypeVar
 
+from pydantic_core import to_json as render
+
 from schemas.base import JsonObject
 from schemas.errors import EngineDeadError, FaultError, JobTimeoutError, StokerError
 from schemas.events import EventType, Produced
@@ -112,7 +114,7 @@ class Attempt:
         self._story.say(EventType.STARTED if self.job.attempt == 1 else EventType.RESTARTED, {})
         request = EngineRequest(self.job.id, self.job.attempt, self.job.kind, given)
         finished = await self._performance.run(self._workplace.engine, request, self._place)
-        output = to_json(finished.output) or "{}"
+        output = render(finished.output, inf_nan_mode="null").decode()  # json takes five times as long for vectors
         artifacts = [await self._store(file) for file in self._files(output)]
         return Ending(
             self.job.id,

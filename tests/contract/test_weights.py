@@ -23,8 +23,9 @@ def bucket(request: pytest.FixtureRequest) -> ObjectStore:
         made: ObjectStore = MemoryObjectStore()
     else:
         server: S3Server = request.getfixturevalue("s3_server")
-        keys = {"access_key": server.access_key, "secret_key": server.secret_key}
-        made = S3ObjectStore(server.bucket, endpoint=server.endpoint, **keys)
+        made = S3ObjectStore(
+            server.bucket, endpoint=server.endpoint, access_key=server.access_key, secret_key=server.secret_key
+        )
     for name, content in FILES.items():
         made.put(f"models/mini/{name}", content, "application/octet-stream")
         made.put(f"models/mini2/{name}", b"another", "application/octet-stream")
