@@ -29,6 +29,7 @@ class Fresh(Generic[Value]):
         if reading is None or (reading.done() and (now - self._began_at > self._seconds or _failed(reading))):
             self._began_at = now
             reading = self._reading = asyncio.ensure_future(self._read())
+            reading.add_done_callback(_failed)  # looks at a failure that everybody has stopped waiting for
         return reading.result() if reading.done() else await asyncio.shield(reading)
 
 

@@ -1,6 +1,7 @@
 """Values read seldom and asked for often."""
 
 import asyncio
+import gc
 
 from tasks.freshness import Fresh
 
@@ -74,3 +75,25 @@ async def test_a_forgotten_value_is_read_again() -> None:
     assert await value.get() == 1
     value.forget()
     assert await value.get() == 2
+
+
+async def test_a_failure_that_nobody_waits_for_is_not_complained_about() -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    reads, nod = asyncio.Event(), asyncio.Event()
+
+    async def read() -> int:
+        reads.set()
+        await nod.wait()
+        raise ValueError
+
+    value = Fresh(read, 60)
+    asking = asyncio.create_task(value.get())
+    await reads.wait()
+    asking.cancel()
+    nod.set()
+    await asyncio.sleep(0.01)
+    value.forget()
+    del asking
+    gc.collect()  # complaints come when the last one lets go
+    assert complaints == []
