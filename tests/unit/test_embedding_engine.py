@@ -11,6 +11,7 @@ from schemas.errors import CatalogError, EngineDeadError, EngineError, EngineRef
 from schemas.events import Finished, Produced, ProgressMade
 from tasks.engine import EngineState
 from tests.engines import LIMIT, ToyEncoder, ask, listen, model, toy_engine
+from workers.engines import embedding
 from workers.engines.embedding import EmbeddingEngine, EmbeddingOptions
 from workers.engines.vectors import NPY_NUMBERS
 
@@ -165,8 +166,13 @@ async def test_a_dead_device_takes_everything_along(engine: EmbeddingEngine, enc
     assert engine.state is EngineState.DEAD
 
 
-async def test_bulk_reports_progress_and_a_question_does_not(engine: EmbeddingEngine, encoder: ToyEncoder) -> None:
-    encoder.seconds = 0.1
+async def test_bulk_reports_progress_and_a_question_does_not(
+    encoder: ToyEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedding, "PROGRESS_SECONDS", 0.01)
+    engine = toy_engine(encoder, step_tokens=100)
+    await engine.load()
+    encoder.seconds = 0.02
     bulk, question = await asyncio.gather(
         listen(engine, {"texts": ["x" * 50] * 60}, "bulk"), listen(engine, {"texts": ["short"]}, "question")
     )
@@ -174,6 +180,7 @@ async def test_bulk_reports_progress_and_a_question_does_not(engine: EmbeddingEn
     assert made == sorted(made)
     assert any(0 < fraction < 1 for fraction in made)
     assert len(question) == 1
+    await engine.close()
 
 
 async def test_many_numbers_come_as_a_file_too(engine: EmbeddingEngine, encoder: ToyEncoder) -> None:
@@ -220,3 +227,9 @@ def test_a_wrong_option_is_named() -> None:
         EmbeddingEngine(model("embedding", options={"dtype": "int8"}), never)
     with pytest.raises(CatalogError, match=r"options\.speed"):
         EmbeddingEngine(model("embedding", options={"speed": 2}), never)
+
+
+async def test_dimensions_that_the_model_does_not_have_stop_the_start() -> None:
+    engine = EmbeddingEngine(model("embedding", dimensions=[4, 16]), lambda _: ToyEncoder())
+    with pytest.raises(CatalogError, match="'dimensions': 16 is more than the 8 numbers"):
+        await engine.load()

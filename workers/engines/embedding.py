@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError
 from schemas.base import JsonObject, Strict
 from schemas.catalog import Model
 from schemas.embedding import EmbeddingInput, Truncate
-from schemas.errors import EngineDeadError, EngineError, EngineRefusedError, InputTooLongError
+from schemas.errors import CatalogError, EngineDeadError, EngineError, EngineRefusedError, InputTooLongError
 from schemas.events import EngineEvent, ProgressMade
 from tasks.engine import Capacity, EngineRequest, EngineState
 from tasks.logs import get_logger
@@ -105,6 +105,7 @@ class EmbeddingEngine:
         self._options = read_options(EmbeddingOptions, model)
         self._make_encoder = make_encoder
         self._alias = model.alias
+        self._longest_asked = max(model.dimensions, default=0)
         self._slots = model.max_in_flight
         self._inside: dict[str, Job] = {}
         self._lanes = Lanes[Job]()
@@ -120,6 +121,11 @@ class EmbeddingEngine:
         loop = asyncio.get_running_loop()
         make = partial(self._make_encoder, self._options)
         self._encoder = await loop.run_in_executor(self._computing, make)
+        if self._longest_asked > self._encoder.dimensions:
+            raise CatalogError(
+                f"The catalog's [models.{self._alias}], key 'dimensions': {self._longest_asked} is more than the "
+                f"{self._encoder.dimensions} numbers of the model's vectors."
+            )
         self._budget = StepBudget(min(self._options.step_tokens, self._encoder.step_tokens))
         self._working = asyncio.create_task(self._work())
         log.info("The model is loaded.", model=self._alias, **self._encoder.describe())
