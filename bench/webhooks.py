@@ -179,8 +179,8 @@ def main() -> None:
         p50, p99 = (seen.delays[int(len(seen.delays) * part)] for part in (0.5, 0.99))
         cost = seen.cpu_seconds / wanted.deliveries * 1000
         print(
-            f"{name}: {len(seen.delays)} arrived, {seen.missing} missing, {len(seen.delays) / seen.seconds:.0f}/s, delay "
-            f"p50 {p50 * 1000:.0f} ms p99 {p99 * 1000:.0f} ms, {cost:.2f} CPU-ms each, peak {seen.peak_mib} MiB"
+            f"{name}: {len(seen.delays)} arrived, {seen.missing} missing, {len(seen.delays) / seen.seconds:.0f}/s, "
+            f"delay p50 {p50 * 1000:.0f} ms p99 {p99 * 1000:.0f} ms, {cost:.2f} CPU-ms each, peak {seen.peak_mib} MiB"
         )
 
 

@@ -15,7 +15,10 @@ JOBS = 300
 
 @pytest.mark.parametrize(
     ("db", "faults"),
-    [("sqlite", ["kill-worker", "flushall", "stop-worker"]), ("postgres", ["kill-worker", "redis-kill"])],
+    [
+        ("sqlite", ["kill-worker", "flushall", "stop-worker", "webhook-sender-kill"]),
+        ("postgres", ["kill-worker", "redis-kill"]),
+    ],
 )
 def test_no_job_is_lost_doubled_or_wrong(db: str, faults: list[str], tmp_path: Path) -> None:
     report = asyncio.run(run(Options(SEED, JOBS, db, faults), tmp_path, print))

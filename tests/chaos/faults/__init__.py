@@ -6,6 +6,7 @@ from tests.chaos.faults.fault import Fault
 from tests.chaos.faults.front import ApiKillBeforeHint, ApiKillBeforeReply
 from tests.chaos.faults.keepers import KillBeat, KillMaintenance
 from tests.chaos.faults.stores import DatabaseLocked, ObjectStoreErrors
+from tests.chaos.faults.webhooks import WebhookDatabaseLocked, WebhookDrop, WebhookFlush, WebhookSenderKill
 from tests.chaos.faults.workers import KillAllWorkers, KillWorker, RollingTerm, StopWorker
 
 FAULTS: dict[str, type[Fault]] = {
@@ -27,6 +28,10 @@ FAULTS: dict[str, type[Fault]] = {
         KillBeat,
         CancelRace,
         ExpirePaused,
+        WebhookSenderKill,
+        WebhookDrop,
+        WebhookFlush,
+        WebhookDatabaseLocked,
     )
 }
 
