@@ -95,9 +95,10 @@ class Load:
             self.client.gives_up = True
 
     async def look_for_the_last_time(self) -> None:
-        """Look at every job once more, fetch every result, and look again."""
-        for _ in range(2):
-            await self._look_at_each([history for history in self.histories if history.job_ids], fetch=True)
+        """Look at every job once more and fetch every result; then a part of them again."""
+        known = [history for history in self.histories if history.job_ids]
+        await self._look_at_each(known, fetch=True)
+        await self._look_at_each(self._chance.sample(known, len(known) // 4), fetch=True)
 
     async def _look_at_each(self, histories: list[JobHistory], *, fetch: bool = False) -> None:
         waiting = iter(histories)

@@ -21,7 +21,7 @@ from tests.chaos.stack import Wanted, run_stack
 from tests.chaos.waiting import until
 from tests.chaos.workload import CATALOG
 
-SECONDS_PER_FAULT = 9.0
+SECONDS_PER_FAULT = 10.0
 CALM_SECONDS = 60.0
 RECOVERY_SECONDS = 60.0
 LAST_DRAIN_SECONDS = 90.0
@@ -137,7 +137,7 @@ async def _bring_peace(scene: Scene, jobs: int, say: Say) -> None:
     load.submit_next(max(0, jobs - len(load.histories)))
     say(f"faults are over: {len(load.histories)} jobs were sent, {load.ended()} were seen to end; draining")
     await load.drain(LAST_DRAIN_SECONDS)
-    say("looking at every job once more and fetching every result, twice")
+    say("looking at every job once more and fetching every result")
     await load.look_for_the_last_time()
     for kept in scene.stack.keeper.parts.values():
         await kept.wait_ready(RESTART_SECONDS)

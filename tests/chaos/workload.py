@@ -67,7 +67,7 @@ def plan_jobs(seed: int) -> Iterator[Plan]:
 def _plan(chance: random.Random, name: str) -> Plan:
     kind = chance.choices([TEXT, IMAGE, EMBEDDING], [6, 2, 2])[0]
     policy: JsonObject = {"priority": chance.choices(["high", "normal", "low"], [1, 4, 1])[0]}
-    orders = f"fake:sleep-ms={_sleep_ms(chance)}"
+    orders = f"fake:sleep-ms={_sleep_ms(chance, kind)}"
     if kind == TEXT:
         orders += f" fake:tokens={chance.randint(1, 40)}"
     temper = chance.choices(list(TEMPERS), [weight for weight, _ in TEMPERS.values()])[0]
@@ -81,8 +81,9 @@ def _plan(chance: random.Random, name: str) -> Plan:
     return replace(plan, cancel_after=_moment(chance)) if temper == "canceled" else plan
 
 
-def _sleep_ms(chance: random.Random) -> int:
-    shortest, longest = chance.choices([(0, 100), (100, 800), (1000, 3000)], [5, 4, 1.5])[0]
+def _sleep_ms(chance: random.Random, kind: str) -> int:
+    """Return how long a job takes. Some are longer than a lease; where suspects gather, these would only delay them."""
+    shortest, longest = chance.choices([(0, 100), (100, 800), (1000, 3000)], [5, 4, 1.5 * (kind != IMAGE)])[0]
     return chance.randint(shortest, longest)
 
 
