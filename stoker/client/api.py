@@ -209,9 +209,10 @@ def job_request(
     policy: Mapping[str, Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
     retention_seconds: float | None = None,
+    webhook: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the body that submits a job; what is not said is left to the API."""
-    options = {"policy": policy, "metadata": metadata, "retention_seconds": retention_seconds}
+    options = {"policy": policy, "metadata": metadata, "retention_seconds": retention_seconds, "webhook": webhook}
     said = {name: value for name, value in options.items() if value is not None}
     return {"kind": kind, "model": model, "input": given, **said}
 

@@ -51,11 +51,18 @@ class AsyncStoker:
         policy: Mapping[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
         retention_seconds: float | None = None,
+        webhook: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> Job:
         """Submit a job. It carries a key of its own, so that a request that is sent twice makes one job."""
         request = job_request(
-            kind, model, input, policy=policy, metadata=metadata, retention_seconds=retention_seconds
+            kind,
+            model,
+            input,
+            policy=policy,
+            metadata=metadata,
+            retention_seconds=retention_seconds,
+            webhook=webhook,
         )
         return await self._run(self._api.submit(request, idempotency_key))
 

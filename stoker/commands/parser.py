@@ -67,6 +67,7 @@ def _add_submit(commands: Commands) -> None:
     submit.add_argument("--ttl", type=seconds, metavar="SECONDS", help="expire when it has not begun by then")
     submit.add_argument("--run-at", type=moment, metavar="TIME", help="not before this moment")
     submit.add_argument("--retention", type=seconds, metavar="SECONDS", help="how long the result is kept")
+    submit.add_argument("--webhook", metavar="URL", help="where the job's end is told")
     submit.add_argument("--metadata", type=pair, action="append", metavar="KEY=VALUE", help="yours; may be repeated")
     submit.add_argument("--idempotency-key", type=once_key, metavar="KEY", help="the same key again is the same job")
 

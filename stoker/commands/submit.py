@@ -24,6 +24,7 @@ def submit(context: Context) -> int:
         policy={name: value for name, value in policy.items() if value is not None} or None,
         metadata=dict(typed.metadata) if typed.metadata else None,
         retention_seconds=typed.retention,
+        webhook={"url": typed.webhook} if typed.webhook else None,
         idempotency_key=typed.idempotency_key,
     )
     if typed.watch:

@@ -141,3 +141,11 @@ def _post(port: int, secret: str) -> int:
         except urllib.error.URLError:
             time.sleep(0.01)
     raise TimeoutError
+
+
+def test_a_job_can_be_submitted_with_a_webhook(api: ScriptedApi, stoker: Run) -> None:
+    api.on("GET", "/v1/models/echo", Reply(200, {"id": "echo", "kind": "text", "description": "", "placements": []}))
+    api.on("POST", "/v1/jobs", Reply(202, api.job()))
+    assert run(parse(["submit", "echo", "hi", "--webhook", "https://hooks.example/", "--json"]), colour=False) == 0
+    [seen] = api.asked("/v1/jobs")
+    assert json.loads(seen.body)["webhook"] == {"url": "https://hooks.example/"}
