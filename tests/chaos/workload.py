@@ -82,7 +82,7 @@ def _plan(chance: random.Random, name: str) -> Plan:
 
 
 def _sleep_ms(chance: random.Random, kind: str) -> int:
-    """Return how long a job takes. Some are longer than a lease; where suspects gather, these would only delay them."""
+    """Return how long a job takes; where suspects gather, jobs longer than a lease would only delay them."""
     shortest, longest = chance.choices([(0, 100), (100, 800), (1000, 3000)], [5, 4, 1.5 * (kind != IMAGE)])[0]
     return chance.randint(shortest, longest)
 

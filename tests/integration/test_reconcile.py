@@ -226,7 +226,7 @@ def test_a_sick_redis_stops_no_duty_in_sql(world: World) -> None:
 class LockedDatabase(Database):
     """Every write faults."""
 
-    def transact(self, work: object) -> object:  # type: ignore[override]
+    def transact(self, work: object) -> object:  # type: ignore[override]  # it only fails
         raise DatabaseFaultError("locked")
 
 
