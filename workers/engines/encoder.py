@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ LONGEST_TOKEN_CHARACTERS = 64
 """A text that is cut is cut to so many characters for each token first: nobody waits for a tokenizer that reads on."""
 CPU_STEP_TOKENS, GPU_STEP_TOKENS = 1024, 4096
 """Wider steps cost a CPU its caches; a GPU is idle in narrower ones."""
+M_ARENA_MAX, ARENAS = -8, 2
 CPU = torch.device("cpu")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -34,6 +37,7 @@ class SentenceEncoder:
         self, source: str, *, revision: str, device: str, dtype: str, threads: int, context_length: int
     ) -> None:
         torch.set_num_threads(threads)
+        _bound_malloc()
         self.fallback = ""
         """Why the model is not where the catalog wants it."""
         self._dtype = dtype
@@ -121,6 +125,12 @@ class SentenceEncoder:
     def _note_fallback(self, why: str) -> None:
         self.fallback = why
         log.warning("The model runs on the CPU, which is slower; free the device and restart the worker.", why=why)
+
+
+def _bound_malloc() -> None:
+    """Have glibc's malloc keep few arenas: with one for each thread, large answers leave holes in all of them."""
+    with suppress(OSError, AttributeError):  # another C library does without
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
 
 
 def _load(source: str, revision: str) -> SentenceTransformer:
