@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from tests.chaos.faults import FAULTS
@@ -43,10 +44,19 @@ def render(report: Report) -> str:
         lines += [f"  {name}: {sentence}" for sentence in sentences[:EVIDENCE]]
         if len(sentences) > EVIDENCE:
             lines.append(f"  {name}: and {len(sentences) - EVIDENCE} more")
+    lines.append(
+        f"slowest recovery: next finish after {_slowest(one.flow_seconds for one in report.aftermaths)}, all that ran "
+        f"ended or moved after {_slowest(one.moved_seconds for one in report.aftermaths)}"
+    )
     lines.append("ended: " + ", ".join(f"{number} {status}" for status, number in sorted(report.statuses.items())))
     lines.append(f"accepted: {report.accepted}")
     lines += [f"{name}: {len(sentences)}" for name, sentences in report.violations.items()]
     return "\n".join(lines)
+
+
+def _slowest(seconds: Iterable[float | None]) -> str:
+    known = [float("inf") if one is None else one for one in seconds]
+    return f"{max(known, default=0):.1f} s"
 
 
 def main() -> int:

@@ -12,6 +12,7 @@ from tests.chaos.waiting import until
 from tests.chaos.workload import QUEUES
 
 OUTAGE_SECONDS = 1.5
+LONGEST_OUTAGE_SECONDS = 10.0
 COPIES = 200
 EATEN_SECONDS = 15.0
 ALL_QUEUES = [queue for queues in QUEUES.values() for queue in queues]
@@ -31,6 +32,8 @@ class RedisKill(Fault):
         server.kill()
         sent = load.submit_next(10)
         await asyncio.sleep(OUTAGE_SECONDS)
+        if not await until(lambda: any(history.job_ids for history in sent), LONGEST_OUTAGE_SECONDS):
+            self.broken.append(f"no submit was accepted in {LONGEST_OUTAGE_SECONDS:g} s without Redis")
         accepted = sum(1 for history in sent if history.job_ids)
         await asyncio.to_thread(server.start)
         with self.scene.redis() as client:
