@@ -15,6 +15,8 @@ from tasks.engine import EngineState
 from tasks.routing import Load, choose, placements_of
 
 NARROWEST = 4
+HINTS_PER_WORKER = 2
+"""One hint keeps a worker going until its queue is empty; the other is for the one that is lost."""
 COUNTED_JOBS = 1_000
 """How far a queue is counted: more than any width of its hints."""
 
@@ -64,8 +66,9 @@ def hints_to_send(sight: Sight, depths: Mapping[str, int]) -> Iterator[Need]:
     """Compare what waits in SQL with the hints that wait in Redis."""
     for row in sight.queues:
         depth = sight.depths.get(row.name, Depth())
-        width = max(NARROWEST, hint_width(sum(worker.slots for worker in sight.workers_of(row.name))))
-        missing = min(depth.claimable, width) - depths.get(row.name, 0)
+        serving = sight.workers_of(row.name)
+        width = max(NARROWEST, hint_width(sum(worker.slots for worker in serving)))
+        missing = min(depth.claimable, HINTS_PER_WORKER * max(1, len(serving))) - depths.get(row.name, 0)
         if missing > 0:
             yield Need(row.name, width, missing)
         elif _has_idle_worker(sight, row) and _is_sibling_busy(sight, row):

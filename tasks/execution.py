@@ -1,10 +1,15 @@
-"""What a hint sets in motion: wait for room, claim, hint again, run. All of it in the engine's event loop."""
+"""What hints set in motion: while the queue has work and the engine has room, jobs are claimed and run.
+
+All of it happens in the engine's event loop. A hint only says "look": hints that come while a claim is under way are
+answered together by the next one, and a claim that leaves work behind is followed by another as soon as there is room.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any, Protocol
 
 import structlog
 
@@ -21,20 +26,37 @@ from tasks.logs import get_logger
 from tasks.outcome import End, Outcome
 from tasks.statistics import Statistics
 
+CLAIMED_TOGETHER = 32
 SUSPECTS_TOGETHER = 4
 LOST_ONCE, LOST_TWICE = 1, 2
 NOTHING = Claimed([], more=False)
 
-OnClaim = Callable[[Sequence[str]], None]
-
 log = get_logger(__name__)
+
+
+class Watcher(Protocol):
+    """Whoever shows what happens to jobs."""
+
+    def begin(self, job: ClaimedJob) -> None:
+        """See an attempt begin."""
+
+    def end(self, job: ClaimedJob, outcome: Outcome, seconds: float) -> None:
+        """See an attempt end."""
 
 
 class Execution:
     """Runs the jobs of one queue in one process. Its methods belong into the loop, its properties are for anybody."""
 
     def __init__(
-        self, workplace: Workplace, gate: Gate, hints: AsyncHints, *, queue: str, siblings: Sequence[str], slots: int
+        self,
+        workplace: Workplace,
+        gate: Gate,
+        hints: AsyncHints,
+        watcher: Watcher,
+        *,
+        queue: str,
+        siblings: Sequence[str],
+        slots: int,
     ) -> None:
         self.gate = gate
         self.statistics = Statistics()
@@ -44,117 +66,36 @@ class Execution:
         """Called when somebody may wait for the webhook of what just happened."""
         self._workplace = workplace
         self._hints = hints
+        self._watcher = watcher
         self._queue = queue
         self._siblings = siblings
         self._slots = slots
         self._attempts: dict[str, Attempt] = {}
         self._unknown: set[tuple[str, int]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._claiming: asyncio.Task[None] | None = None
+        self._isolating: asyncio.Task[None] | None = None
+        self._is_hinted = False
+        self._has_more = False
+        gate.on_room = self._go_on
 
     @property
     def events_dropped(self) -> int:
         """Return how many events were lost because Redis was sick."""
         return self._workplace.writer.dropped
 
-    async def on_hint(
-        self, queue: str, *, suspects: bool = False, on_claim: OnClaim = lambda _: None
-    ) -> list[Outcome]:
-        """Claim and run what the queue has for this worker; return what came of it.
+    def on_hint(self) -> None:
+        """Claim and run what the queue has, as soon as there is room."""
+        self._is_hinted = True
+        self._go_on()
 
-        `on_claim` gets the ids of the claimed jobs before they run.
-        """
-        if queue != self._queue:
-            log.warning("A hint for another queue was dropped.", queue=queue)
-            return []
-        return await (self._run_suspects(on_claim) if suspects else self._run_clean(on_claim))
-
-    async def _run_clean(self, on_claim: OnClaim) -> list[Outcome]:
-        place = await self.gate.enter()
-        if place is None:
-            return []
-        claimed = await self._claim_one()
-        if not claimed.jobs:
-            place.leave()
-            return []
-        if claimed.more:
-            self.hint()
-        job = claimed.jobs[0]
-        on_claim([job.id])
-        return [await self._run(job, place)]
-
-    async def _claim_one(self) -> Claimed:
-        claimed = await self._claim(self._queue)
-        if claimed.jobs or not self._siblings:
-            return claimed
-        for sibling in await self._busy_siblings():
-            claimed = await self._claim(sibling)
-            if claimed.jobs:
-                break
-        return claimed
-
-    async def _busy_siblings(self) -> list[str]:
-        try:
-            return await self._workplace.database.aread(
-                lambda connection: [name for name in self._siblings if claims.has_more(connection, name)]
-            )
-        except DatabaseFaultError:
-            return []
-
-    async def _claim(self, queue: str, limit: int = 1, most_lost: int = 0) -> Claimed:
-        wish = Claim(queue, self.worker_id, limit, most_lost)
-        try:
-            return await self._workplace.database.awrite(claims.claim, wish)
-        except DatabaseFaultError as fault:
-            log.warning("Nothing was claimed; the reconciler sends the hint again.", queue=queue, fault=str(fault))
-            return NOTHING
-
-    async def _run_suspects(self, on_claim: OnClaim) -> list[Outcome]:
-        """Run suspects apart from the others, group by group; between groups the others have their turn."""
-        outcomes: list[Outcome] = []
-        while group := await self._run_suspect_group(on_claim):
-            outcomes += group
-        return outcomes
-
-    async def _run_suspect_group(self, on_claim: OnClaim) -> list[Outcome]:
-        async with self.gate.isolation() as granted:
-            if not granted:
-                return []
-            found = (await self._claim(self._queue, min(SUSPECTS_TOGETHER, self._slots), LOST_ONCE)).jobs
-            found = found or (await self._claim(self._queue, 1, LOST_TWICE)).jobs
-            job_ids = [job.id for job in found]
-            if found:
-                log.info("Running suspects apart.", job_ids=job_ids, lost=found[0].lost)
-                on_claim(job_ids)
-            return await asyncio.gather(*(self._run(job, self.gate.admit()) for job in found))
-
-    async def _run(self, job: ClaimedJob, place: Place) -> Outcome:
-        if job.webhook is not None:
-            self.on_news()
-        attempt = Attempt(job, place, self._workplace, self.worker_id)
-        self._attempts[job.id] = attempt
-        structlog.contextvars.bind_contextvars(  # a task has a context of its own
-            job_id=job.id, attempt=job.attempt, request_id=job.request_id, worker_id=self.worker_id
-        )
-        began_at = time.monotonic()
-        try:
-            outcome = await attempt.run()
-        finally:
-            if self._attempts.get(job.id) is attempt:
-                del self._attempts[job.id]
-            place.leave()
-        self._note(job, outcome, (time.monotonic() - began_at) * 1000)
-        return outcome
-
-    def _note(self, job: ClaimedJob, outcome: Outcome, run_ms: float) -> None:
-        if outcome.end in (End.SUCCEEDED, End.FAILED, End.CANCELED):
-            self.statistics.add((job.started_at - job.queued_at) * 1000, run_ms)
-        if outcome.end is End.LOST:
-            self.on_engine_dead()
-        if job.webhook is not None:
-            self.on_news()
-        log.info("attempt ended", end=outcome.end.value, why=outcome.why, run_ms=round(run_ms, 1))
+    def on_suspects(self) -> None:
+        """Run the suspects of the queue apart from the others."""
+        if self._isolating is None or self._isolating.done():
+            self._isolating = self._start(self._run_suspects())
 
     def hint(self) -> None:
-        """Say that the queue has more."""
+        """Tell whoever serves the queue that it has work."""
         self._hints.send(self._queue, width=hint_width(self._slots))
 
     def cancel(self, job_id: str, attempt: int) -> None:
@@ -167,6 +108,11 @@ class Execution:
         """Stop everything that runs."""
         for attempt in list(self._attempts.values()):
             attempt.stop(reason)
+
+    async def wait(self) -> None:
+        """Wait until nothing runs any more."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def compare(self, held: Iterable[Held]) -> None:
         """Take the news that a beat brought: stop what was canceled, release what nobody here knows of.
@@ -192,3 +138,97 @@ class Execution:
         except DatabaseFaultError:
             return  # the next beat brings it again
         self.hint()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _go_on(self) -> None:
+        wanted = self._is_hinted or self._has_more
+        if wanted and self.gate.room() and (self._claiming is None or self._claiming.done()):
+            self._claiming = self._start(self._claim_while_there_is_room())
+
+    async def _claim_while_there_is_room(self) -> None:
+        while (self._is_hinted or self._has_more) and (room := self.gate.room()):
+            self._is_hinted = False
+            places = [self.gate.enter() for _ in range(min(room, CLAIMED_TOGETHER))]
+            claimed = await self._claim_somewhere(len(places))
+            self._has_more = claimed.more
+            for job in claimed.jobs:
+                self._start(self._run(job, places.pop()))
+            for place in places:
+                place.leave()
+
+    async def _claim_somewhere(self, limit: int) -> Claimed:
+        claimed = await self._claim(self._queue, limit)
+        if claimed.jobs or not self._siblings:
+            return claimed
+        for sibling in await self._busy_siblings():
+            claimed = await self._claim(sibling, limit)
+            if claimed.jobs:
+                break
+        return claimed
+
+    async def _busy_siblings(self) -> list[str]:
+        try:
+            return await self._workplace.database.aread(
+                lambda connection: [name for name in self._siblings if claims.has_more(connection, name)]
+            )
+        except DatabaseFaultError:
+            return []
+
+    async def _claim(self, queue: str, limit: int, most_lost: int = 0) -> Claimed:
+        wish = Claim(queue, self.worker_id, limit, most_lost)
+        try:
+            return await self._workplace.database.awrite(claims.claim, wish)
+        except DatabaseFaultError as fault:
+            log.warning("Nothing was claimed; the reconciler sends the hint again.", queue=queue, fault=str(fault))
+            return NOTHING
+
+    async def _run_suspects(self) -> None:
+        """Run suspects group by group; between two groups the others have their turn."""
+        while await self._run_suspect_group():
+            self._go_on()
+            if self._claiming is not None:
+                await asyncio.wait([self._claiming])
+
+    async def _run_suspect_group(self) -> bool:
+        async with self.gate.isolation() as granted:
+            if not granted:
+                return False
+            found = (await self._claim(self._queue, min(SUSPECTS_TOGETHER, self._slots), LOST_ONCE)).jobs
+            found = found or (await self._claim(self._queue, 1, LOST_TWICE)).jobs
+            if found:
+                log.info("Running suspects apart.", job_ids=[job.id for job in found], lost=found[0].lost)
+                await asyncio.wait([self._start(self._run(job, self.gate.enter())) for job in found])
+            return bool(found)
+
+    async def _run(self, job: ClaimedJob, place: Place) -> None:
+        if job.webhook is not None:
+            self.on_news()
+        structlog.contextvars.bind_contextvars(  # a task has a context of its own
+            job_id=job.id, attempt=job.attempt, request_id=job.request_id, worker_id=self.worker_id
+        )
+        attempt = self._attempts[job.id] = Attempt(job, place, self._workplace, self.worker_id)
+        self._watcher.begin(job)
+        began_at = time.monotonic()
+        try:
+            outcome = await attempt.run()
+        except Exception:
+            log.exception("An attempt came to nothing; the beat gives its job back.")
+            outcome = Outcome(job.id, End.LOST)
+        finally:
+            if self._attempts.get(job.id) is attempt:
+                del self._attempts[job.id]
+            place.leave()
+        seconds = time.monotonic() - began_at
+        if outcome.end in (End.SUCCEEDED, End.FAILED, End.CANCELED):
+            self.statistics.add((job.started_at - job.queued_at) * 1000, seconds * 1000)
+        log.info("attempt ended", end=outcome.end.value, why=outcome.why, run_ms=round(seconds * 1000, 1))
+        self._watcher.end(job, outcome, seconds)
+        if job.webhook is not None:
+            self.on_news()
+        if outcome.end is End.LOST:
+            self.on_engine_dead()

@@ -1,4 +1,4 @@
-"""The gate: a hint waits here, before anything is claimed, until the engine has room.
+"""The gate: nothing is claimed before the engine has room for it.
 
 What is not claimed can still be reordered, paused and canceled in SQL; what waits inside an engine cannot. The gate
 also isolates suspects: it lets the engine empty, then they run without clean neighbours, then the others go on.
@@ -8,7 +8,6 @@ All of it happens in one event loop, so nothing here needs a lock.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import Enum, auto
@@ -48,16 +47,14 @@ class Place:
 
 
 class Gate:
-    """Lets as many in as the engine can take, in the order in which they came."""
+    """Knows how many more the engine can take, and calls `on_room` whenever that may have become more."""
 
     def __init__(self) -> None:
+        self.on_room: Callable[[], None] = lambda: None
         self._count = dict.fromkeys(Stage, 0)
         self._free = 0
-        self._waiting: deque[asyncio.Future[bool]] = deque()
-        self._quiet: asyncio.Future[None] | None = None  # what the one who isolates waits for
-        self._owed = 0  # those who waited through the last isolation go first
+        self._emptied: asyncio.Future[None] | None = None  # what the one who isolates waits for
         self._is_isolating = False
-        self._is_shut = False
         self._is_closed = False
 
     @property
@@ -68,46 +65,39 @@ class Gate:
     def open(self, capacity: Capacity) -> None:
         """Let the first ones in: the engine is ready."""
         self._free = capacity.free
-        self._wake()
+        self.on_room()
 
     def close(self) -> None:
-        """Let nobody in any more; those who wait leave empty-handed."""
+        """Let nobody in any more."""
         self._is_closed = True
-        while self._waiting:
-            self._answer(self._waiting.popleft(), granted=False)
         self._wake()
 
-    async def enter(self) -> Place | None:
-        """Wait for room; None when the gate was closed."""
-        if self._is_closed:
-            return None
-        if not self._waiting and self._has_room():
-            return self.admit()
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        return Place(self) if await turn else None
+    def room(self) -> int:
+        """Return how many may enter now."""
+        if self._is_isolating or self._is_closed:
+            return 0
+        return max(0, self._free - self._count[Stage.ENTERING])
+
+    def enter(self) -> Place:
+        """Take a place: one of the room, or one of the isolated."""
+        self._count[Stage.ENTERING] += 1
+        return Place(self)
 
     @asynccontextmanager
     async def isolation(self) -> AsyncIterator[bool]:
-        """Wait until everybody is out and keep the others waiting; False when that is under way or makes no sense."""
+        """Let everybody leave and nobody enter; False when that is under way already or makes no sense."""
         if self._is_isolating or self._is_closed:
             yield False
             return
         self._is_isolating = True
         try:
-            await self._wait_until(lambda: not self._owed)
-            self._is_shut = True
-            await self._wait_until(self._is_empty)
+            while not (self._is_empty() or self._is_closed):
+                self._emptied = asyncio.get_running_loop().create_future()
+                await self._emptied
             yield not self._is_closed
         finally:
-            self._is_isolating = self._is_shut = False
-            self._owed = len(self._waiting)
+            self._is_isolating = False
             self._wake()
-
-    def admit(self) -> Place:
-        """Let someone in without asking: one of the isolated."""
-        self._count[Stage.ENTERING] += 1
-        return Place(self)
 
     def move(self, before: Stage, after: Stage, capacity: Capacity | None) -> Stage:
         """Count someone who goes on; return the new stage. Places call this, nobody else."""
@@ -121,27 +111,11 @@ class Gate:
         self._wake()
         return after
 
-    def _has_room(self) -> bool:
-        return not self._is_shut and self._count[Stage.ENTERING] < self._free
-
     def _is_empty(self) -> bool:
         return not (self._count[Stage.ENTERING] or self._count[Stage.INSIDE] or self._count[Stage.ENDING])
 
     def _wake(self) -> None:
-        while self._waiting and self._has_room():
-            self._answer(self._waiting.popleft(), granted=True)
-        if self._quiet is not None and not self._quiet.done():
-            self._quiet.set_result(None)
-
-    def _answer(self, turn: asyncio.Future[bool], *, granted: bool) -> None:
-        self._owed = max(0, self._owed - 1)
-        if turn.done():  # whoever waited was cancelled
-            return
-        turn.set_result(granted)
-        if granted:
-            self._count[Stage.ENTERING] += 1
-
-    async def _wait_until(self, condition: Callable[[], bool]) -> None:
-        while not (condition() or self._is_closed):
-            self._quiet = asyncio.get_running_loop().create_future()
-            await self._quiet
+        if self.room():
+            self.on_room()
+        if self._emptied is not None and not self._emptied.done() and (self._is_empty() or self._is_closed):
+            self._emptied.set_result(None)

@@ -1,22 +1,20 @@
-"""The shell around a hint: takes it from Celery to the loop, and shows Celery's watchers what became of the job.
+"""The shell around the execution: takes hints from Celery, and shows Celery's watchers what becomes of the jobs.
 
-Celery's own way from a message to a thread of its pool costs several times what the hint itself does, so the task
-brings a way of its own (a `Strategy`, in Celery's words). Flower sees the same events: a task per hint, in the state
-of the claimed job.
+Celery's own way from a message to a thread of its pool costs several times what a hint does, so the task brings a way
+of its own (a `Strategy`, in Celery's words). Flower sees the same events: a task per attempt, in the state of its job.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import time
-from collections.abc import Sequence
 from typing import Any
 
 from celery import Task
 from celery.worker import state
 
 from schemas.base import JsonObject
+from storage.rows import ClaimedJob
 from tasks.dispatch import HINT_TASK
 from tasks.execution import Execution
 from tasks.logs import get_logger
@@ -26,58 +24,58 @@ from tasks.outcome import End, Outcome
 log = get_logger(__name__)
 
 
-class ShownHint:
-    """What Celery's watchers see of a hint: a request that runs from the claim on."""
+class ShownAttempt:
+    """An attempt as Celery's `inspect active` lists it."""
 
-    def __init__(self, message: Any, queue: str, consumer: Any) -> None:
-        self.id: str = message.headers["id"]
+    def __init__(self, job: ClaimedJob) -> None:
+        self.id = shown_id(job)
         self.name = HINT_TASK
-        self._message = message
-        self._queue = queue
-        self._consumer = consumer
-        self._began_at = time.time()
-
-    def begin(self, job_ids: Sequence[str]) -> None:
-        """Say that jobs were claimed."""
-        self._acknowledge()
-        self._began_at = time.time()
-        state.task_accepted(self)
-        self._send("task-started", args=f"({self._queue!r},)", kwargs=repr({"jobs": list(job_ids)}))
-
-    def end(self, outcomes: Sequence[Outcome]) -> None:
-        """Say what became of them; a hint that found nothing shows only this."""
-        self._acknowledge()
-        state.task_ready(self)
-        event, said = conclude(outcomes)
-        self._send(event, **said, runtime=time.time() - self._began_at)
+        self._queue = job.queue
+        self._started_at = job.started_at
 
     def info(self, **_: object) -> JsonObject:
-        """Return what `inspect active` lists."""
-        return {"id": self.id, "name": self.name, "args": [self._queue], "kwargs": {}, "time_start": self._began_at}
+        """Return what is listed."""
+        return {"id": self.id, "name": self.name, "args": [self._queue], "kwargs": {}, "time_start": self._started_at}
 
-    def _acknowledge(self) -> None:
-        """Make room for the next message; whoever filled the last place must wake the consumer."""
-        if not self._message.acknowledged:
-            was_full = not self._message.channel.qos.can_consume()
-            self._message.ack()
-            if was_full:
-                self._consumer.controller.wake()
 
-    def _send(self, event: str, **said: Any) -> None:
-        sender = self._consumer.event_dispatcher  # another one after each reconnect, none meanwhile
+def shown_id(job: ClaimedJob) -> str:
+    """Return the id under which Celery's watchers know an attempt."""
+    return f"{job.id}-{job.attempt}"
+
+
+def conclude(outcome: Outcome) -> tuple[str, JsonObject]:
+    """Return the event that tells the state of an ended attempt."""
+    if outcome.end is End.FAILED:
+        return "task-failed", {"exception": str(outcome), "traceback": ""}
+    if outcome.end in (End.REQUEUED, End.LOST):
+        return "task-retried", {"exception": str(outcome), "traceback": ""}
+    return "task-succeeded", {"result": str(outcome)}
+
+
+class CeleryWatcher:
+    """Tells Celery's events about attempts."""
+
+    def __init__(self) -> None:
+        self.consumer: Any = None
+        self._shown: dict[str, ShownAttempt] = {}
+
+    def begin(self, job: ClaimedJob) -> None:
+        """Show an attempt that begins."""
+        shown = self._shown[shown_id(job)] = ShownAttempt(job)
+        state.task_accepted(shown)
+        self._send("task-started", shown.id, args=f"({job.queue!r},)", kwargs="{}")
+
+    def end(self, job: ClaimedJob, outcome: Outcome, seconds: float) -> None:
+        """Show how it ended."""
+        shown = self._shown.pop(shown_id(job))
+        state.task_ready(shown)
+        event, said = conclude(outcome)
+        self._send(event, shown.id, **said, runtime=seconds)
+
+    def _send(self, event: str, uuid: str, **said: Any) -> None:
+        sender = self.consumer.event_dispatcher  # another one after each reconnect, none meanwhile
         if sender is not None:
-            sender.send(event, uuid=self.id, name=self.name, **said)
-
-
-def conclude(outcomes: Sequence[Outcome]) -> tuple[str, JsonObject]:
-    """Return the event that tells the state of the claimed jobs; of a group the worst counts."""
-    said = "; ".join(str(outcome) for outcome in outcomes) or "nothing queued"
-    ends = {outcome.end for outcome in outcomes}
-    if End.FAILED in ends:
-        return "task-failed", {"exception": said, "traceback": ""}
-    if ends & {End.REQUEUED, End.LOST}:
-        return "task-retried", {"exception": said, "traceback": ""}
-    return "task-succeeded", {"result": said}
+            sender.send(event, uuid=uuid, name=HINT_TASK, **said)
 
 
 class HintHandler:
@@ -85,18 +83,19 @@ class HintHandler:
 
     def __init__(self, task: RunJobs, _app: object, consumer: Any) -> None:
         self._task = task
-        self._consumer = consumer
+        task.watcher.consumer = consumer
 
     def __call__(self, message: Any, *_: object) -> None:
-        """Hand a hint to the loop; drop what is none."""
+        """Pass a hint on to the loop; drop what is none. A hint that is lost from here on is sent again."""
+        message.ack()
         try:
             (queue, *flags), _, _ = json.loads(message.body)
         except (ValueError, TypeError):
-            log.warning("A message that is no hint was dropped.")
-            message.ack()
-            return
-        shown = ShownHint(message, str(queue), self._consumer)
-        self._task.loop.call_soon_threadsafe(self._task.begin, shown, str(queue), SUSPECTS in flags)
+            queue, flags = None, []
+        if queue == self._task.queue:
+            self._task.loop.call_soon_threadsafe(self._task.on_suspects if SUSPECTS in flags else self._task.on_hint)
+        else:
+            log.warning("A message that is no hint for this worker was dropped.")
 
 
 class RunJobs(Task):
@@ -106,27 +105,11 @@ class RunJobs(Task):
     ignore_result = True
     Strategy = HintHandler
 
-    def __init__(self, execution: Execution, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, execution: Execution, watcher: CeleryWatcher, loop: asyncio.AbstractEventLoop, queue: str
+    ) -> None:
+        self.watcher = watcher
         self.loop = loop
-        self._execution = execution
-        self._carried: set[asyncio.Task[None]] = set()
-
-    def begin(self, shown: ShownHint, queue: str, suspects: bool) -> None:  # noqa: FBT001 - a callback's arguments
-        """Carry out a hint, in the loop."""
-        task = self.loop.create_task(self._carry_out(shown, queue, suspects=suspects))
-        self._carried.add(task)
-        task.add_done_callback(self._carried.discard)
-
-    async def wait(self) -> None:
-        """Wait until every hint that was taken is carried out."""
-        while self._carried:
-            await asyncio.wait(self._carried)
-
-    async def _carry_out(self, shown: ShownHint, queue: str, *, suspects: bool) -> None:
-        outcomes: list[Outcome] = []
-        try:
-            outcomes = await self._execution.on_hint(queue, suspects=suspects, on_claim=shown.begin)
-        except Exception:
-            log.exception("A hint came to nothing.")
-        finally:
-            shown.end(outcomes)
+        self.queue = queue
+        self.on_hint = execution.on_hint
+        self.on_suspects = execution.on_suspects

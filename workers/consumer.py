@@ -50,7 +50,7 @@ class HintConsumer(Consumer):
 class HintWorker(WorkController):
     """Celery's worker with a pool of threads, stopped by `stop_soon` from any thread."""
 
-    def __init__(self, app: Celery, *, name: str, queues: Sequence[str], waiting: int) -> None:
+    def __init__(self, app: Celery, *, name: str, queues: Sequence[str], threads: int = 1) -> None:
         logging.getLogger("celery").setLevel(logging.WARNING)  # it would say two lines for each message
         app.conf.broker_transport = HintTransport
         app.conf.broker_transport_options = {**app.conf.broker_transport_options, **OPTIONS}
@@ -60,7 +60,7 @@ class HintWorker(WorkController):
             hostname=name,
             queues=list(queues),
             pool="threads",
-            concurrency=waiting,  # so many messages at most are taken and not yet acknowledged
+            concurrency=threads,
             consumer_cls=HintConsumer,
             without_gossip=True,
             without_mingle=True,

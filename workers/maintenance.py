@@ -52,7 +52,7 @@ class Maintenance:
         self._sender = Sender(stores.database, stores.objects, settings)
         self._patience_seconds = settings.drain_seconds
         app.register_task(SendWebhooks(self._sender))
-        self._worker = HintWorker(app, name=MAINTENANCE, queues=[MAINTENANCE, WEBHOOKS], waiting=THREADS)
+        self._worker = HintWorker(app, name=MAINTENANCE, queues=[MAINTENANCE, WEBHOOKS], threads=THREADS)
         self._shutdown = Shutdown(settings.drain_seconds, drain=self._worker.stop_soon, hurry=lambda: None)
 
     def run(self) -> None:

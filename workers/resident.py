@@ -19,7 +19,7 @@ from tasks.dispatch import HINT_TASK
 from tasks.event_writer import EventWriter
 from tasks.execution import Execution
 from tasks.gate import Gate
-from tasks.jobs import RunJobs
+from tasks.jobs import CeleryWatcher, RunJobs
 from tasks.logs import get_logger
 from tasks.routing import SEND_TASK, SEND_WIDTH, WEBHOOKS, Placement, placements_of
 from tasks.settings import TaskSettings
@@ -68,6 +68,7 @@ class Resident:
         self._hint_line = AsyncHints(self._redis, HINT_TASK)
         self._news_line = AsyncHints(self._redis, SEND_TASK)
         slots = model.max_in_flight
+        watcher = CeleryWatcher()
         self._execution = Execution(
             Workplace(
                 database=stores.database,
@@ -79,6 +80,7 @@ class Resident:
             ),
             self._gate,
             self._hint_line,
+            watcher,
             queue=place.queue,
             siblings=[other.queue for other in placements_of(model) if other != place],
             slots=slots,
@@ -88,11 +90,11 @@ class Resident:
         )
         self._shutdown = Shutdown(settings.drain_seconds, drain=self._drain, hurry=self._hurry)
         app = create_app(stores.settings, settings, [place.queue])
-        self._jobs = app.register_task(RunJobs(self._execution, self._host.loop))
-        self._hints = HintWorker(app, name=f"{model.alias}@{place.device}", queues=[place.queue], waiting=slots)
+        app.register_task(RunJobs(self._execution, watcher, self._host.loop, place.queue))
+        self._hints = HintWorker(app, name=f"{model.alias}@{place.device}", queues=[place.queue])
         self._control = ControlLine(self._host.loop, Control(self._redis), self._execution)
-        self._execution.on_engine_dead = self._lease.look_now
         self._execution.on_news = partial(self._news_line.send, WEBHOOKS, width=SEND_WIDTH)
+        self._execution.on_engine_dead = self._lease.look_now
         self._lease.on_new_id = self._control.listen
         self._lease.on_drain_request = self._shutdown.request
 
@@ -135,7 +137,7 @@ class Resident:
         self._host.call(self._execution.stop_all, Reason.HANDED_BACK)
 
     def _leave(self) -> None:
-        self._host.submit(self._jobs.wait()).result()
+        self._host.submit(self._execution.wait()).result()
         self._lease.leave()
         self._host.submit(self._close()).result()
         self._host.close()

@@ -4,7 +4,7 @@ import inspect
 import json
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ from storage.hints import AsyncHints
 from storage.jobs import Submission
 from storage.objects.memory import MemoryObjectStore
 from storage.redis import async_client
-from storage.rows import JobRow
+from storage.rows import ClaimedJob, JobRow
 from tasks.attempt import Reason, Workplace
 from tasks.dispatch import HINT_TASK
 from tasks.event_writer import EventWriter
@@ -77,10 +77,12 @@ class Bench:
         self.redis = redis
         self.hints = AsyncHints(redis, HINT_TASK)
         self.threads = ThreadPoolExecutor(4)
+        self.outcomes: list[Outcome] = []
         self.execution = Execution(
             Workplace(database, self.objects, engine, self.writer, self.threads, "cpu0"),
             self.gate,
             self.hints,
+            self,
             queue=QUEUE,
             siblings=[SIBLING],
             slots=slots,
@@ -93,20 +95,33 @@ class Bench:
         job = new_job(**changes)
         return self.database.write(jobs.submit, Submission(job, json.dumps(content))).job_id
 
+    def begin(self, job: ClaimedJob) -> None:
+        """See an attempt begin."""
+
+    def end(self, job: ClaimedJob, outcome: Outcome, seconds: float) -> None:
+        """Note an attempt's end."""
+        self.outcomes.append(outcome)
+
     def hint(self, *, suspects: bool = False) -> list[Outcome]:
-        """Run what a hint sets in motion."""
-        return self.begin_hint(suspects=suspects).result(PATIENCE_SECONDS)
+        """Run what a hint sets in motion, to its end."""
+        self.outcomes.clear()
+        self.start(suspects=suspects)
+        return self.finish()
 
-    def begin(self, *, suspects: bool = False) -> Future[list[Outcome]]:
-        """Like hint, in a thread; returns once something runs."""
-        before = self.gate.in_flight
-        running = self.begin_hint(suspects=suspects)
-        self.until(lambda: self.gate.in_flight > before or running.done())
-        return running
-
-    def begin_hint(self, *, suspects: bool = False) -> Future[list[Outcome]]:
+    def start(self, *, suspects: bool = False) -> None:
         """Set in motion what a hint does."""
-        return self.host.submit(self.execution.on_hint(QUEUE, suspects=suspects))
+        self.do(self.execution.on_suspects if suspects else self.execution.on_hint)
+
+    def run(self, job_id: str) -> None:
+        """Start a job and wait until the engine has it."""
+        self.start()
+        self.until(lambda: self.row(job_id).status == "running" and self.gate.in_flight > 0)
+
+    def finish(self) -> list[Outcome]:
+        """Wait until nothing runs any more; what came of what ran since the last time."""
+        self.do(self.execution.wait)
+        outcomes, self.outcomes = self.outcomes, []
+        return outcomes
 
     def do(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call something where it belongs: in the loop."""

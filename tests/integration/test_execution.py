@@ -45,6 +45,24 @@ def ends(outcomes: Sequence[Any]) -> list[End]:
     return [outcome.end for outcome in outcomes]
 
 
+class WatchedEngine(FakeEngine):
+    """Notes which jobs run together."""
+
+    companies: list[frozenset[str]]
+
+    async def run(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
+        async for event in super().run(request):
+            self.companies.append(frozenset(self._inside))
+            yield event
+
+
+def watched_engine(**options: Any) -> WatchedEngine:
+    engine = make_engine(WatchedEngine, **options)
+    assert isinstance(engine, WatchedEngine)
+    engine.companies = []
+    return engine
+
+
 def test_a_text_job_leaves_output_object_and_figures(bench: Bench) -> None:
     job_id = bench.submit("hello")
     assert [str(outcome) for outcome in bench.hint()] == [f"{job_id} succeeded"]
@@ -103,20 +121,25 @@ def test_a_large_output_is_only_in_the_object_store(bench: Bench) -> None:
     assert json.loads(content) == expected_output("embedding", given)
 
 
-def test_a_claim_that_leaves_work_behind_hints_again(bench: Bench) -> None:
-    bench.submit()
-    bench.submit()
-    bench.hint()
-    bench.until(lambda: bench.hints_waiting() == 1)
-    bench.hint()
-    assert bench.hints_waiting() == 1
+def test_one_hint_empties_the_queue_and_never_fills_more_than_the_slots(database: Database, redis_url: str) -> None:
+    engine = watched_engine(slots=4, decode_step_ms=1)
+    with run_bench(database, redis_url, engine) as bench:
+        job_ids = [bench.submit() for _ in range(50)]
+        assert sorted(outcome.job_id for outcome in bench.hint()) == sorted(job_ids)
+    assert max(len(company) for company in engine.companies) == 4
 
 
-def test_a_hint_for_nothing_dies_and_leaves_its_place(bench: Bench) -> None:
+def test_hints_that_come_together_are_answered_together(bench: Bench) -> None:
+    job_ids = [bench.submit() for _ in range(3)]
+    for _ in range(20):
+        bench.start()
+    assert sorted(outcome.job_id for outcome in bench.finish()) == sorted(job_ids)
+
+
+def test_a_hint_for_nothing_dies_and_leaves_its_places(bench: Bench) -> None:
     for _ in range(10):
         assert bench.hint() == []
-    assert bench.do(bench.execution.on_hint, "text.other.cpu0") == []
-    assert bench.hints_waiting() == 0
+    assert bench.gate.room() == 4
 
 
 def test_an_empty_queue_lets_it_help_a_sibling(bench: Bench) -> None:
@@ -168,12 +191,12 @@ def test_a_job_that_takes_too_long_fails_and_its_slot_is_free(bench: Bench) -> N
 
 def test_an_order_cancels_the_attempt_that_it_names(bench: Bench) -> None:
     job_id = bench.submit("fake:hang")
-    running = bench.begin()
+    bench.run(job_id)
     bench.do(bench.execution.cancel, job_id, 7)
     bench.do(bench.execution.cancel, "job_other", 1)
     assert bench.gate.in_flight == 1
     bench.do(bench.execution.cancel, job_id, 1)
-    assert ends(running.result(PATIENCE_SECONDS)) == [End.CANCELED]
+    assert ends(bench.finish()) == [End.CANCELED]
     assert bench.row(job_id).status == "canceled"
     assert bench.events(job_id)[-1].data == {"status": "canceled", "error": None}
 
@@ -185,10 +208,10 @@ def held(bench: Bench) -> tuple[workers.Held, ...]:
 
 def test_a_beat_brings_a_cancel_whose_order_was_lost(bench: Bench) -> None:
     job_id = bench.submit("fake:hang")
-    running = bench.begin()
+    bench.run(job_id)
     bench.database.transact(lambda connection: jobs.cancel(connection, job_id))
     bench.do(bench.execution.compare, held(bench))
-    assert ends(running.result(PATIENCE_SECONDS)) == [End.CANCELED]
+    assert ends(bench.finish()) == [End.CANCELED]
 
 
 def test_a_claim_whose_answer_was_lost_is_noticed_at_the_second_beat(bench: Bench) -> None:
@@ -204,19 +227,19 @@ def test_a_claim_whose_answer_was_lost_is_noticed_at_the_second_beat(bench: Benc
 
 def test_what_is_handed_back_costs_the_job_nothing(bench: Bench) -> None:
     job_id = bench.submit("fake:hang")
-    running = bench.begin()
+    bench.run(job_id)
     bench.do(bench.execution.stop_all, Reason.HANDED_BACK)
-    assert ends(running.result(PATIENCE_SECONDS)) == [End.REQUEUED]
+    assert ends(bench.finish()) == [End.REQUEUED]
     row = bench.row(job_id)
     assert (row.status, row.attempt, row.lost, row.errors, row.run_at) == ("queued", 1, 0, 0, None)
 
 
 def test_a_canceled_job_that_is_handed_back_is_canceled(bench: Bench) -> None:
     job_id = bench.submit("fake:hang")
-    running = bench.begin()
+    bench.run(job_id)
     bench.database.transact(lambda connection: jobs.cancel(connection, job_id))
     bench.do(bench.execution.stop_all, Reason.HANDED_BACK)
-    assert ends(running.result(PATIENCE_SECONDS)) == [End.CANCELED]
+    assert ends(bench.finish()) == [End.CANCELED]
     assert bench.row(job_id).status == "canceled"
 
 
@@ -230,9 +253,9 @@ def replace_worker(bench: Bench) -> None:
 
 def test_the_result_of_a_replaced_attempt_is_dropped_with_its_objects(bench: Bench) -> None:
     job_id = bench.submit("fake:sleep-ms=200")
-    running = bench.begin()
+    bench.run(job_id)
     replace_worker(bench)
-    assert ends(running.result(PATIENCE_SECONDS)) == [End.REPLACED]
+    assert ends(bench.finish()) == [End.REPLACED]
     row = bench.row(job_id)
     assert (row.status, row.attempt, row.owner, row.output) == ("running", 2, "worker_b", None)
     assert bench.objects.keys() == []
@@ -259,10 +282,10 @@ def test_a_store_that_stays_sick_ends_the_job_at_its_timeout(bench: Bench) -> No
 def test_waiting_for_a_store_can_be_stopped(bench: Bench, reason: Reason, status: str) -> None:
     bench.objects.faults = 10**6
     job_id = bench.submit()
-    running = bench.begin()
+    bench.run(job_id)
     assert bench.objects.failed.wait(PATIENCE_SECONDS)
     bench.do(bench.execution.stop_all, reason)
-    running.result(PATIENCE_SECONDS)
+    bench.finish()
     assert bench.row(job_id).status == status
 
 
@@ -327,10 +350,10 @@ def test_a_dead_engine_leaves_its_jobs_to_the_reconciler(bench: Bench) -> None:
     died = threading.Event()
     bench.execution.on_engine_dead = died.set
     job_ids = [bench.submit("fake:hang"), bench.submit("fake:hang")]
-    running = [bench.begin() for _ in job_ids]
+    for job_id in job_ids:
+        bench.run(job_id)
     bench.submit("fake:dead")
-    assert ends(bench.hint()) == [End.LOST]
-    assert [ends(future.result(PATIENCE_SECONDS)) for future in running] == [[End.LOST]] * 2
+    assert ends(bench.hint()) == [End.LOST] * 3
     assert died.is_set()
     assert bench.engine.state is EngineState.DEAD
     assert {bench.row(job_id).status for job_id in job_ids} == {"running"}
@@ -364,36 +387,33 @@ def test_an_engine_that_misbehaves_fails_the_attempt_without_a_secret(
         assert "secret" not in error["message"]
 
 
-class WatchedEngine(FakeEngine):
-    """Notes which jobs run together."""
-
-    companies: list[frozenset[str]]
-
-    async def run(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
-        async for event in super().run(request):
-            self.companies.append(frozenset(self._inside))
-            yield event
-
-
 def test_suspects_run_in_fours_and_those_lost_twice_alone(database: Database, redis_url: str) -> None:
-    engine = make_engine(WatchedEngine, slots=8, decode_step_ms=2)
-    assert isinstance(engine, WatchedEngine)
-    engine.companies = []
+    engine = watched_engine(slots=8, decode_step_ms=2)
     with run_bench(database, redis_url, engine) as bench:
         twice = [bench.submit() for _ in range(2)]
         lose(database)
         once = [bench.submit() for _ in range(6)]
         lose(database)
         clean = bench.submit("fake:sleep-ms=50")
-        running = bench.begin()
+        bench.run(clean)
         outcomes = bench.hint(suspects=True)
-        assert ends(running.result(PATIENCE_SECONDS)) == [End.SUCCEEDED]
-    assert sorted(outcome.job_id for outcome in outcomes) == sorted(once + twice)
+    assert sorted(outcome.job_id for outcome in outcomes) == sorted([*once, *twice, clean])
     assert set(ends(outcomes)) == {End.SUCCEEDED}
     assert max(len(company) for company in engine.companies) == 4
     assert {company for company in engine.companies if company & {*twice, clean}} == {
         frozenset({job_id}) for job_id in (*twice, clean)
     }
+
+
+def test_clean_jobs_have_their_turn_between_groups_of_suspects(database: Database, redis_url: str) -> None:
+    with run_bench(database, redis_url, make_engine(slots=4, decode_step_ms=1)) as bench:
+        suspects = [bench.submit() for _ in range(12)]
+        lose(database)
+        clean = [bench.submit() for _ in range(4)]
+        bench.start(suspects=True)
+        order = [outcome.job_id for outcome in bench.hint()]
+    assert sorted(order) == sorted([*suspects, *clean])
+    assert max(order.index(job_id) for job_id in clean) < max(order.index(job_id) for job_id in suspects)
 
 
 def test_a_hint_for_suspects_finds_none(bench: Bench) -> None:

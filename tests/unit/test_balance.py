@@ -37,22 +37,19 @@ def needs(seen: Sight, **depths: int) -> list[Need]:
     return list(hints_to_send(seen, {HERE: depths.get("here", 0), THERE: depths.get("there", 0)}))
 
 
-def test_a_queue_gets_a_hint_for_each_job_up_to_its_width() -> None:
-    assert needs(sight(worker(), here=Depth(claimable=3))) == [Need(HERE, 16, 3)]
-    assert needs(sight(worker(), here=Depth(claimable=500))) == [Need(HERE, 16, 16)]
+def test_a_queue_with_work_gets_two_hints_for_each_worker_and_no_more_than_jobs() -> None:
+    assert needs(sight(worker(), here=Depth(claimable=1))) == [Need(HERE, 16, 1)]
+    assert needs(sight(worker(), here=Depth(claimable=500))) == [Need(HERE, 16, 2)]
+    assert needs(sight(worker(), worker(id="w2"), here=Depth(claimable=500))) == [Need(HERE, 32, 4)]
 
 
 def test_hints_that_wait_already_count() -> None:
-    assert needs(sight(worker(), here=Depth(claimable=5)), here=3) == [Need(HERE, 16, 2)]
-    assert needs(sight(worker(), here=Depth(claimable=5)), here=5) == []
+    assert needs(sight(worker(), here=Depth(claimable=5)), here=1) == [Need(HERE, 16, 1)]
+    assert needs(sight(worker(), here=Depth(claimable=5)), here=2) == []
 
 
-def test_two_workers_of_a_queue_make_it_wider() -> None:
-    assert needs(sight(worker(), worker(id="w2"), here=Depth(claimable=500))) == [Need(HERE, 32, 32)]
-
-
-def test_a_queue_without_a_worker_has_a_few_hints_waiting_for_one() -> None:
-    assert needs(sight(here=Depth(claimable=500))) == [Need(HERE, NARROWEST, NARROWEST)]
+def test_a_queue_without_a_worker_has_hints_waiting_for_one() -> None:
+    assert needs(sight(here=Depth(claimable=500))) == [Need(HERE, NARROWEST, 2)]
 
 
 def test_a_paused_queue_gets_none() -> None:

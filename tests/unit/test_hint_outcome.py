@@ -1,4 +1,4 @@
-"""What Flower is shown of a hint, what a worker measures, how long it insists."""
+"""What Flower is shown of an attempt, what a worker measures, how long it insists."""
 
 import asyncio
 
@@ -12,29 +12,20 @@ from tasks.patience import insist
 from tasks.statistics import JOBS_REMEMBERED, Statistics
 
 
-def test_a_hint_that_found_nothing_says_so() -> None:
-    assert conclude([]) == ("task-succeeded", {"result": "nothing queued"})
-
-
 @pytest.mark.parametrize("end", [End.SUCCEEDED, End.CANCELED, End.REPLACED])
 def test_an_end_without_blame_is_a_success_that_names_the_job(end: End) -> None:
-    assert conclude([Outcome("job_1", end)]) == ("task-succeeded", {"result": f"job_1 {end}"})
+    assert conclude(Outcome("job_1", end)) == ("task-succeeded", {"result": f"job_1 {end}"})
 
 
 def test_a_failed_job_is_a_failure_that_names_job_and_reason() -> None:
-    event, said = conclude([Outcome("job_1", End.FAILED, "too hot")])
+    event, said = conclude(Outcome("job_1", End.FAILED, "too hot"))
     assert (event, said["exception"]) == ("task-failed", "job_1 failed: too hot")
 
 
 @pytest.mark.parametrize("end", [End.REQUEUED, End.LOST])
 def test_a_job_that_runs_again_is_a_retry(end: End) -> None:
-    event, said = conclude([Outcome("job_1", end)])
+    event, said = conclude(Outcome("job_1", end))
     assert (event, said["exception"]) == ("task-retried", f"job_1 {end}")
-
-
-def test_of_a_group_the_worst_decides_and_all_are_named() -> None:
-    event, said = conclude([Outcome("job_1", End.SUCCEEDED), Outcome("job_2", End.FAILED)])
-    assert (event, said["exception"]) == ("task-failed", "job_1 succeeded; job_2 failed")
 
 
 def test_orders_are_read_as_they_were_written() -> None:
