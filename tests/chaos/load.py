@@ -41,6 +41,7 @@ class Load:
         self._chance = random.Random(f"traffic of {seed}")
         self._seed = seed
         self._tasks: set[asyncio.Task[None]] = set()
+        self._failures: list[BaseException] = []
         self._open: deque[JobHistory] = deque()
         self._ended: list[JobHistory] = []
 
@@ -93,6 +94,14 @@ class Load:
                 await asyncio.gather(*self._tasks)
         except TimeoutError:
             self.client.gives_up = True
+        if self._failures:
+            raise self._failures[0]
+
+    async def stop(self) -> None:
+        """Leave everything as it is."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def look_for_the_last_time(self) -> None:
         """Look at every job once more and fetch every result; then a part of them again."""
@@ -114,7 +123,12 @@ class Load:
     def _begin(self, life: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(life)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (failure := task.exception()):
+            self._failures.append(failure)
 
     async def _live(self, plan: Plan, history: JobHistory) -> None:
         await self.client.submit(plan.body, history)

@@ -15,6 +15,7 @@ REFUSAL = (
     b"Content-Length: %d\r\n\r\n%s" % (len(REFUSAL_BODY), REFUSAL_BODY)
 )
 CHUNK_BYTES = 64 * 1024
+CLOSE_SECONDS = 2.0
 
 
 class SickDoor:
@@ -27,6 +28,7 @@ class SickDoor:
         self._target_port = target_port
         self._is_sick = False
         self._passing: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
     @property
@@ -34,15 +36,17 @@ class SickDoor:
         return f"http://127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close_passing()
         if self._server is not None:
             self._server.close()
+        self._close_passing()
+        if self._serving:  # the S3 server waits for its connections to end
+            await asyncio.wait(self._serving, timeout=CLOSE_SECONDS)
 
     def fall_sick(self) -> None:
         """Answer 500 from now on; connections that were being passed on are cut, as a crash would."""
@@ -56,6 +60,11 @@ class SickDoor:
     def _close_passing(self) -> None:
         for writer in self._passing:
             writer.close()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):

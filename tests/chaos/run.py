@@ -86,8 +86,11 @@ async def run(options: Options, folder: Path, say: Say) -> Report:
         load = Load(client, options.seed)
         with open_rows(stack.servers.database_url) as rows:
             scene = Scene(stack, load, rows, random.Random(f"faults of {options.seed}"))
-            await _break_things(scene, options, report, say)
-            await _bring_peace(scene, options.jobs, say)
+            try:
+                await _break_things(scene, options, report, say)
+                await _bring_peace(scene, options.jobs, say)
+            finally:
+                await load.stop()
             _count(scene, report)
     report.violations["orphans"] = _orphans(folder)
     return report
