@@ -3,7 +3,7 @@
 import inspect
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -26,7 +26,7 @@ from tasks.dispatch import HINT_TASK
 from tasks.event_writer import EventWriter
 from tasks.execution import Execution
 from tasks.gate import Gate
-from tasks.outcome import Outcome
+from tasks.outcome import End, Outcome
 from tests.contract.sql import QUEUE, new_job
 from workers.engines.fake import FakeEngine
 from workers.host import Host
@@ -208,3 +208,8 @@ def lose(database: Database, times: int = 1) -> None:
         for most_lost in (0, 2):
             database.write(claims.claim, Claim(QUEUE, "worker_gone", 1000, most_lost))
         database.transact(workers.requeue_lost)
+
+
+def ends(outcomes: Sequence[Outcome]) -> list[End]:
+    """How attempts ended."""
+    return [outcome.end for outcome in outcomes]

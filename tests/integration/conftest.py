@@ -7,6 +7,7 @@ import pytest
 
 from storage.database import Database
 from tests.api import Desk, memory_services, migrated, open_desk
+from tests.integration.bench import Bench, run_bench
 from tests.integration.site import Site, open_site
 from tests.services import S3Server
 
@@ -52,4 +53,11 @@ def database(database_url: str) -> Iterator[Database]:
 def site(database_url: str, redis_url: str, s3_server: S3Server, tmp_path: Path) -> Iterator[Site]:
     """Services for worker processes."""
     with open_site(database_url, redis_url, s3_server, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def bench(database: Database, redis_url: str) -> Iterator[Bench]:
+    """A worker's inside, in this process."""
+    with run_bench(database, redis_url) as opened:
         yield opened

@@ -1,66 +1,27 @@
-"""What a hint sets in motion ends in the right row, the right bytes and the right events, whatever goes wrong."""
+"""What a hint sets in motion ends in the right row, the right bytes and the right events."""
 
 import hashlib
 import json
-import threading
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from typing import Any
-
-import pytest
 
 from schemas.base import JsonObject
-from schemas.errors import DatabaseFaultError
-from schemas.events import EngineEvent, EventType, Token
+from schemas.events import EventType
 from storage import claims, jobs, workers
 from storage.claims import Claim
-from storage.database import Database
 from storage.objects.port import input_key
 from storage.rows import from_json
 from tasks.attempt import INLINE_CHARACTERS, Reason
-from tasks.engine import EngineRequest, EngineState
 from tasks.outcome import End
 from tests.contract.sql import QUEUE, new_job
 from tests.integration.bench import (
-    PATIENCE_SECONDS,
     SIBLING,
     WORKER,
     Bench,
+    ends,
     introduce,
-    lose,
-    make_engine,
-    run_bench,
 )
-from workers.engines.fake import FakeEngine, expected_artifacts, expected_output
+from workers.engines.fake import expected_artifacts, expected_output
 
 IMAGE: JsonObject = {"prompt": "a red circle", "n": 2, "steps": 2}
-
-
-@pytest.fixture
-def bench(database: Database, redis_url: str) -> Iterator[Bench]:
-    with run_bench(database, redis_url) as bench:
-        yield bench
-
-
-def ends(outcomes: Sequence[Any]) -> list[End]:
-    return [outcome.end for outcome in outcomes]
-
-
-class WatchedEngine(FakeEngine):
-    """Notes which jobs run together."""
-
-    companies: list[frozenset[str]]
-
-    async def run(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
-        async for event in super().run(request):
-            self.companies.append(frozenset(self._inside))
-            yield event
-
-
-def watched_engine(**options: Any) -> WatchedEngine:
-    engine = make_engine(WatchedEngine, **options)
-    assert isinstance(engine, WatchedEngine)
-    engine.companies = []
-    return engine
 
 
 def test_a_text_job_leaves_output_object_and_figures(bench: Bench) -> None:
@@ -119,14 +80,6 @@ def test_a_large_output_is_only_in_the_object_store(bench: Bench) -> None:
     assert len(content) > INLINE_CHARACTERS
     assert row.output is None
     assert json.loads(content) == expected_output("embedding", given)
-
-
-def test_one_hint_empties_the_queue_and_never_fills_more_than_the_slots(database: Database, redis_url: str) -> None:
-    engine = watched_engine(slots=4, decode_step_ms=1)
-    with run_bench(database, redis_url, engine) as bench:
-        job_ids = [bench.submit() for _ in range(50)]
-        assert sorted(outcome.job_id for outcome in bench.hint()) == sorted(job_ids)
-    assert max(len(company) for company in engine.companies) == 4
 
 
 def test_hints_that_come_together_are_answered_together(bench: Bench) -> None:
@@ -259,167 +212,6 @@ def test_the_result_of_a_replaced_attempt_is_dropped_with_its_objects(bench: Ben
     row = bench.row(job_id)
     assert (row.status, row.attempt, row.owner, row.output) == ("running", 2, "worker_b", None)
     assert bench.objects.keys() == []
-
-
-def test_a_sick_object_store_is_waited_for(bench: Bench) -> None:
-    bench.objects.faults = 3
-    job_id = bench.submit()
-    assert ends(bench.hint()) == [End.SUCCEEDED]
-    row = bench.row(job_id)
-    assert (row.attempt, row.lost, row.errors) == (1, 0, 0)
-
-
-def test_a_store_that_stays_sick_ends_the_job_at_its_timeout(bench: Bench) -> None:
-    bench.objects.faults = 10**6
-    job_id = bench.submit(timeout_seconds=0.5)
-    assert ends(bench.hint()) == [End.FAILED]
-    assert from_json(bench.row(job_id).error)["code"] == "timeout"
-
-
-@pytest.mark.parametrize(
-    ("reason", "status"), [(Reason.CANCELED, "canceled"), (Reason.HANDED_BACK, "queued"), (Reason.REPLACED, "running")]
-)
-def test_waiting_for_a_store_can_be_stopped(bench: Bench, reason: Reason, status: str) -> None:
-    bench.objects.faults = 10**6
-    job_id = bench.submit()
-    bench.run(job_id)
-    assert bench.objects.failed.wait(PATIENCE_SECONDS)
-    bench.do(bench.execution.stop_all, reason)
-    bench.finish()
-    assert bench.row(job_id).status == status
-
-
-class ForgetfulDatabase(Database):
-    """Its first commit of an operation is answered by an error; `does_it` says whether it happened."""
-
-    operation: Callable[..., Any] | None = None
-    does_it = True
-
-    async def awrite(self, operation: Callable[..., Any], argument: Any) -> Any:
-        if operation is not self.operation:
-            return await super().awrite(operation, argument)
-        self.operation = None
-        if self.does_it:
-            await super().awrite(operation, argument)
-        raise DatabaseFaultError("the connection broke")
-
-
-@pytest.fixture
-def forgetful(database_url: str, redis_url: str) -> Iterator[tuple[Bench, ForgetfulDatabase]]:
-    database = ForgetfulDatabase(database_url)
-    with run_bench(database, redis_url) as bench:
-        yield bench, database
-    database.close()
-
-
-@pytest.mark.parametrize("does_it", [True, False])
-def test_a_finish_without_an_answer_is_made_sure_of(
-    forgetful: tuple[Bench, ForgetfulDatabase], *, does_it: bool
-) -> None:
-    bench, database = forgetful
-    database.operation, database.does_it = claims.finish, does_it
-    job_id = bench.submit()
-    assert ends(bench.hint()) == [End.SUCCEEDED]
-    row = bench.row(job_id)
-    assert (row.status, row.attempt) == ("succeeded", 1)
-    assert bench.objects.keys() == [from_json(row.artifacts)[0]["key"]]
-
-
-@pytest.mark.parametrize("does_it", [True, False])
-def test_a_release_without_an_answer_does_no_harm(
-    forgetful: tuple[Bench, ForgetfulDatabase], *, does_it: bool
-) -> None:
-    bench, database = forgetful
-    database.operation, database.does_it = claims.release, does_it
-    job_id = bench.submit("fake:fail")
-    bench.hint()
-    row = bench.row(job_id)
-    assert (row.status, row.errors) == ("queued", 1)
-
-
-def test_a_claim_that_faults_runs_nothing_and_leaves_its_place(forgetful: tuple[Bench, ForgetfulDatabase]) -> None:
-    bench, database = forgetful
-    bench.submit()
-    for _ in range(10):
-        database.operation, database.does_it = claims.claim, False
-        assert bench.hint() == []
-    assert ends(bench.hint()) == [End.SUCCEEDED]
-
-
-def test_a_dead_engine_leaves_its_jobs_to_the_reconciler(bench: Bench) -> None:
-    died = threading.Event()
-    bench.execution.on_engine_dead = died.set
-    job_ids = [bench.submit("fake:hang"), bench.submit("fake:hang")]
-    for job_id in job_ids:
-        bench.run(job_id)
-    bench.submit("fake:dead")
-    assert ends(bench.hint()) == [End.LOST] * 3
-    assert died.is_set()
-    assert bench.engine.state is EngineState.DEAD
-    assert {bench.row(job_id).status for job_id in job_ids} == {"running"}
-
-
-class OddEngine(FakeEngine):
-    """Does what an engine must not."""
-
-    async def run(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
-        yield Token("so far")
-        match request.input["prompt"]:
-            case "raise":
-                raise RuntimeError("a secret of the engine")
-            case "go on":
-                async for event in super().run(request):
-                    yield event
-                yield Token("and on")
-            case "timeout":
-                raise TimeoutError
-
-
-@pytest.mark.parametrize("prompt", ["raise", "end early", "go on", "timeout"])
-def test_an_engine_that_misbehaves_fails_the_attempt_without_a_secret(
-    database: Database, redis_url: str, prompt: str
-) -> None:
-    with run_bench(database, redis_url, make_engine(OddEngine)) as bench:
-        job_id = bench.submit(prompt, max_attempts=1)
-        assert ends(bench.hint()) == [End.FAILED]
-        error = from_json(bench.row(job_id).error)
-        assert error["code"] == "engine_error"
-        assert "secret" not in error["message"]
-
-
-def test_suspects_run_in_fours_and_those_lost_twice_alone(database: Database, redis_url: str) -> None:
-    engine = watched_engine(slots=8, decode_step_ms=2)
-    with run_bench(database, redis_url, engine) as bench:
-        twice = [bench.submit() for _ in range(2)]
-        lose(database)
-        once = [bench.submit() for _ in range(6)]
-        lose(database)
-        clean = bench.submit("fake:sleep-ms=50")
-        bench.run(clean)
-        outcomes = bench.hint(suspects=True)
-    assert sorted(outcome.job_id for outcome in outcomes) == sorted([*once, *twice, clean])
-    assert set(ends(outcomes)) == {End.SUCCEEDED}
-    assert max(len(company) for company in engine.companies) == 4
-    assert {company for company in engine.companies if company & {*twice, clean}} == {
-        frozenset({job_id}) for job_id in (*twice, clean)
-    }
-
-
-def test_clean_jobs_have_their_turn_between_groups_of_suspects(database: Database, redis_url: str) -> None:
-    with run_bench(database, redis_url, make_engine(slots=4, decode_step_ms=1)) as bench:
-        suspects = [bench.submit() for _ in range(12)]
-        lose(database)
-        clean = [bench.submit() for _ in range(4)]
-        bench.start(suspects=True)
-        order = [outcome.job_id for outcome in bench.hint()]
-    assert sorted(order) == sorted([*suspects, *clean])
-    assert max(order.index(job_id) for job_id in clean) < max(order.index(job_id) for job_id in suspects)
-
-
-def test_a_hint_for_suspects_finds_none(bench: Bench) -> None:
-    clean = bench.submit()
-    assert bench.hint(suspects=True) == []
-    assert bench.row(clean).status == "queued"
 
 
 def test_a_closed_gate_claims_nothing(bench: Bench) -> None:
