@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.platform import ROOT, Platform
+from tests.acceptance.platform import PATIENCE_SECONDS, ROOT, Platform
 from tests.acceptance.terminal import COLUMNS, Terminal
 
 STOKER = str(ROOT / "bin" / "stoker")
@@ -132,8 +133,10 @@ def test_a_drained_worker_is_replaced(stoker: Call) -> None:
 
     (worker,) = serving()
     assert stoker("workers", "drain", worker).returncode == 0
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not serving() - {worker}:  # it hears of it at its next beat
+        assert time.monotonic() < deadline
     assert stoker("submit", "sketch", "after the drain", "--wait", "--timeout", "60").returncode == 0
-    assert serving() - {worker}
 
 
 def test_models_are_a_table_and_json(stoker: Call) -> None:
