@@ -176,7 +176,8 @@ class Execution:
             return await self._workplace.database.aread(
                 lambda connection: [name for name in self._siblings if claims.has_more(connection, name)]
             )
-        except DatabaseFaultError:
+        except Exception:
+            log.exception("Siblings could not be looked at.")
             return []
 
     async def _claim(self, queue: str, limit: int, most_lost: int = 0) -> Claimed:
@@ -185,7 +186,9 @@ class Execution:
             return await self._workplace.database.awrite(claims.claim, wish)
         except DatabaseFaultError as fault:
             log.warning("Nothing was claimed; the reconciler sends the hint again.", queue=queue, fault=str(fault))
-            return NOTHING
+        except Exception:
+            log.exception("A claim failed; the reconciler sends the hint again.", queue=queue)
+        return NOTHING
 
     async def _run_suspects(self) -> None:
         """Run suspects group by group; between two groups the others have their turn."""

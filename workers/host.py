@@ -36,8 +36,9 @@ class Host:
         return asyncio.run_coroutine_threadsafe(work, self.loop)
 
     def call(self, function: Callable[..., object], *arguments: object) -> None:
-        """Call something in the loop soon."""
-        self.loop.call_soon_threadsafe(function, *arguments)
+        """Call something in the loop soon, if it still runs."""
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(function, *arguments)
 
     def load(self, example: JsonObject | None) -> Future[None]:
         """Load the engine and warm it up."""

@@ -103,6 +103,28 @@ def test_a_claim_that_faults_runs_nothing_and_leaves_its_place(forgetful: tuple[
     assert ends(bench.hint()) == [End.SUCCEEDED]
 
 
+class WrongDatabase(Database):
+    """A claim fails in a way that nobody foresaw."""
+
+    is_wrong = True
+
+    async def awrite(self, operation: Callable[..., Any], argument: Any) -> Any:
+        if operation is claims.claim and self.is_wrong:
+            raise RuntimeError("a column is missing")
+        return await super().awrite(operation, argument)
+
+
+def test_a_claim_that_fails_unforeseen_leaves_its_places(database_url: str, redis_url: str) -> None:
+    database = WrongDatabase(database_url)
+    with run_bench(database, redis_url) as bench:
+        bench.submit()
+        assert bench.hint() == []
+        assert bench.gate.room() == 4
+        database.is_wrong = False
+        assert ends(bench.hint()) == [End.SUCCEEDED]
+    database.close()
+
+
 def test_a_dead_engine_leaves_its_jobs_to_the_reconciler(bench: Bench) -> None:
     died = threading.Event()
     bench.execution.on_engine_dead = died.set
