@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -58,6 +58,10 @@ class Rows:
         """Count the jobs that neither ended nor moved since they were seen running at that attempt."""
         now = self.running()
         return sum(now.get(job_id) == attempt for job_id, attempt in were_running.items())
+
+    def have_ended(self, jobs: Iterable[str]) -> bool:
+        """Say whether all of these have ended."""
+        return not self.count(f"id IN ({', '.join(map(repr, jobs)) or 'NULL'}) AND {OPEN}")
 
     def total_lost(self) -> int:
         """Return how often a job's worker was counted as lost."""

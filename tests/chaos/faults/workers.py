@@ -7,8 +7,10 @@ import asyncio
 from tests.chaos.faults.fault import Fault
 from tests.chaos.keeper import Kept
 from tests.chaos.scene import DRAIN_SECONDS, LEASE_SECONDS, RESTART_SECONDS, TICK_SECONDS
+from tests.chaos.waiting import until
 
 TRIES = 3
+LONGEST_FREEZE_SECONDS = 6.0
 
 
 class KillWorker(Fault):
@@ -65,6 +67,10 @@ class StopWorker(Fault):
         self.proof = self.seen if moved else ""
 
     async def heal(self) -> None:
+        """Look at what became of its jobs before it goes on: whatever it still writes would change that."""
+        await until(lambda: self.scene.rows.have_ended(self.held), LONGEST_FREEZE_SECONDS)
+        for job_id in self.held.keys() & self.scene.load.by_id.keys():
+            await self.scene.load.client.look(self.scene.load.by_id[job_id])
         self._frozen.cont()
 
 
