@@ -58,6 +58,7 @@ def main() -> None:
     now = datetime.now(UTC)
     kept = RESULTS / f"{now:%Y%m%d-%H%M%S}.json"
     about = {"at": now.isoformat(), "machine": platform.platform(), "cores": os.cpu_count(), "rounds": rounds}
+    about["load_average_at_the_end"] = os.getloadavg()[0]
     kept.write_text(json.dumps(about | comparison.as_json(), indent=2) + "\n")
     print(render(comparison))
     print(f"\nwritten to {kept}")
