@@ -13,4 +13,4 @@ JsonObject = dict[str, Any]
 class Strict(BaseModel):
     """A request or a setting: unknown fields are errors, NaN is no number, instances never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, serialize_by_alias=True)

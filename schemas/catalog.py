@@ -16,6 +16,13 @@ Device = Annotated[str, StringConstraints(pattern=r"^[a-z]{1,16}[0-9]{1,4}$")]
 """Where a worker runs: cpu0, gpu0, …"""
 
 
+class Adapter(Strict):
+    """A small set of weights that changes a model's manner."""
+
+    source: str = Field(min_length=1, description="A local path, a hub id or an s3:// address.")
+    description: str = ""
+
+
 class Model(Strict):
     """One model of the catalog."""
 
@@ -31,6 +38,8 @@ class Model(Strict):
         default_factory=list, description="The vector lengths that callers may ask an embedding model for."
     )
     timeout_seconds: float = Field(600, gt=0, le=86_400)
+    adapters: dict[Alias, Adapter] = Field(default_factory=dict, description="What callers may name in `adapter`.")
+    sla_ttft_ms: float = Field(2000, gt=0, description="A first token within this time counts as good.")
     preload: bool = True
     warm_up: JsonObject | None = Field(None, description="An input of the model's kind that is run once at start.")
     languages: list[str] = Field(default_factory=list)

@@ -16,6 +16,7 @@ class EventType(StrEnum):
     STARTED = "started"
     RESTARTED = "restarted"  # a new attempt began: what came before is void
     TOKEN = "token"
+    TOOL_CALL = "tool_call"  # a piece of a call that the model wants made
     PROGRESS = "progress"
     PREVIEW = "preview"
     LOG = "log"
@@ -59,9 +60,21 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A piece of generated text: whole characters only."""
+    """A piece of generated text: whole characters only. `choice` tells several answers apart."""
 
     text: str
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallPiece:
+    """A piece of a call that the model wants made: the first has id and name, each may have some of the arguments."""
+
+    index: int
+    arguments: str = ""
+    id: str | None = None
+    name: str | None = None
+    choice: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,5 +118,5 @@ class Finished:
     metrics: JsonObject = field(default_factory=dict)
 
 
-EngineEvent = Token | ProgressMade | Preview | Log | Produced | Finished
+EngineEvent = Token | ToolCallPiece | ProgressMade | Preview | Log | Produced | Finished
 """What an engine's run yields; Finished comes last and once."""

@@ -164,7 +164,7 @@ def check_request(request: Request, model: Model, now: float) -> None:
 
 
 def _check_length(given: TextInput, model: Model) -> None:
-    characters = len(given.prompt or "") + sum(len(message.content) for message in given.messages or ())
+    characters = len(given.text)
     longest = model.context_length * LONGEST_TOKEN_CHARACTERS
     if characters > longest:
         field = "input.prompt" if given.messages is None else "input.messages"

@@ -70,7 +70,7 @@ def _orders(text: str) -> dict[str, int]:
 
 
 def _text_script(given: TextInput) -> Script:
-    prompt = given.prompt if given.prompt is not None else "\n".join(turn.content for turn in given.messages or ())
+    prompt = given.text
     orders = _orders(prompt)
     said = prompt.split()
     count = min(given.max_tokens, orders.get("tokens") or LONGEST_TEXT_TOKENS)
