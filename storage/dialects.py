@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
+from sqlite3 import OperationalError as SqliteError
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -39,11 +40,11 @@ POSTGRES_CONNECT = {
 }
 READ_ONLY = "25006"  # a standby after a failover
 SQLITE_PRAGMAS = (
-    "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
     "PRAGMA cache_size=-16384",
     "PRAGMA journal_size_limit=67108864",
 )
+SQLITE_BUSY = 5
 # busy, locked, out of memory, read-only, I/O error, corrupt, full, cannot open, protocol, not a database
 SQLITE_FAULTS = frozenset({5, 6, 7, 8, 10, 11, 13, 14, 15, 26})
 
@@ -94,8 +95,24 @@ def _sqlite_engines(url: sa.URL) -> tuple[sa.Engine, sa.Engine]:
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # the driver's own BEGIN is deferred: two writers would deadlock
-    for pragma in (*SQLITE_PRAGMAS, f"PRAGMA busy_timeout={int(LOCK_SECONDS * 1000)}"):
+    connection.execute(f"PRAGMA busy_timeout={int(LOCK_SECONDS * 1000)}")
+    _enter_wal(connection)
+    for pragma in SQLITE_PRAGMAS:
         connection.execute(pragma)
+
+
+def _enter_wal(connection: Any) -> None:
+    """Switch to the write-ahead log; SQLite's own waiting does not cover others who open or close at this moment."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except SqliteError as error:
+            if getattr(error, "sqlite_errorcode", None) != SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
+        else:
+            return
 
 
 def _begin_immediate(connection: sa.Connection) -> None:

@@ -20,16 +20,19 @@ MIGRATION_LOCK = 0x53746F6B6572  # any number that nobody else takes: "Stoker"
 def migrate(database: Database) -> str:
     """Bring the schema to the code's version; return that version."""
     check(database, may_be_older=True)
-    with database.engine.connect() as connection:
-        if database.dialect == "postgresql":  # one migrates, others wait for it; SQLite has one writer anyway
-            connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
-            connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
-            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-        connection.commit()
+    database.transact(_upgrade)
     return newest()
+
+
+def _upgrade(connection: sa.Connection) -> None:
+    """Take the steps that are missing, in one transaction: one process migrates, others wait and find it done."""
+    if connection.dialect.name == "postgresql":  # SQLite has one writer anyway
+        connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
+        connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
 
 
 def newest() -> str:
