@@ -90,10 +90,14 @@ class WebhookDrop(WebhookFault):
         self.receiver.hangs_up = False
 
     async def judge(self) -> None:
+        await until(lambda: self._came_again() > 0, ARRIVE_SECONDS)  # the first retry is seconds away
         await super().judge()
-        ids = Counter(one.headers["webhook-id"] for one in self.receiver.received)
-        if again := sum(1 for times in ids.values() if times > 1):
+        if again := self._came_again():
             self.proof = f"{again} deliveries were dropped and came again under their id"
+
+    def _came_again(self) -> int:
+        ids = Counter(one.headers["webhook-id"] for one in self.receiver.received)
+        return sum(1 for times in ids.values() if times > 1)
 
 
 class WebhookFlush(WebhookFault):
