@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
 
-from schemas.base import JsonObject
 from schemas.errors import RedisFaultError
-from schemas.events import Envelope, EventType
-from storage.event_log.port import SNAPSHOT_ENTRIES, EventLog
+from schemas.events import Envelope
+from storage.event_log.port import EventLog
 from tasks.logs import get_logger
+from tasks.story import Story
 
 COLLECT_SECONDS = 0.025
 FIRST_PAUSE_SECONDS = 0.1
@@ -23,64 +22,6 @@ UNSENT_LIMIT = 2_000
 """So many events wait for a sick Redis; then they are dropped, and a snapshot takes their place later."""
 
 log = get_logger(__name__)
-
-
-@dataclass(slots=True)
-class _Said:
-    type: EventType
-    at: float
-    data: JsonObject
-
-
-class Story:
-    """What one attempt of one job has said."""
-
-    def __init__(self, writer: EventWriter, job_id: str, attempt: int) -> None:
-        self._writer = writer
-        self.job_id = job_id
-        self.attempt = attempt
-        self._seq = 0
-        self._text: list[str] = []
-        self._said: list[_Said] = []
-        self._since_snapshot = 0
-        self.is_torn = False
-
-    def say(self, event_type: EventType, data: JsonObject, *, urgent: bool = False) -> None:
-        """Have an event written soon, or now."""
-        self._said.append(_Said(event_type, time.time(), data))
-        self._writer.note(self, urgent=urgent)
-
-    def say_token(self, text: str) -> None:
-        """Add to the text; the first piece is urgent, the others join what is not yet written."""
-        is_first = not self._text
-        self._text.append(text)
-        last = self._said[-1] if self._said else None
-        if last is not None and last.type is EventType.TOKEN:
-            last.data["text"] += text
-        else:
-            self._said.append(_Said(EventType.TOKEN, time.time(), {"text": text}))
-        self._writer.note(self, urgent=is_first)
-
-    def take(self) -> list[Envelope]:
-        """Return what is to be written, in its order."""
-        said, self._said = self._said, []
-        if self.is_torn or self._since_snapshot + len(said) >= SNAPSHOT_ENTRIES:
-            self._add_snapshot(said)
-        self._since_snapshot += len(said)
-        envelopes = [
-            Envelope(self.attempt, self._seq + number, one.type, one.at, one.data)
-            for number, one in enumerate(said, start=1)
-        ]
-        self._seq += len(said)
-        return envelopes
-
-    def _add_snapshot(self, said: list[_Said]) -> None:
-        """Tell everything so far once more, just before the end when the end is among what was said."""
-        is_ended = bool(said) and said[-1].type is EventType.FINISHED
-        snapshot = _Said(EventType.SNAPSHOT, time.time(), {"text": "".join(self._text)})
-        said.insert(len(said) - is_ended, snapshot)
-        self.is_torn = False
-        self._since_snapshot = -len(said)
 
 
 class EventWriter:
@@ -99,7 +40,7 @@ class EventWriter:
 
     def open(self, job_id: str, attempt: int) -> Story:
         """Begin the story of an attempt."""
-        return Story(self, job_id, attempt)
+        return Story(job_id, attempt, self.note)
 
     def note(self, story: Story, *, urgent: bool) -> None:
         """Remember that a story has something to be written."""

@@ -9,10 +9,10 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from schemas.errors import EngineDeadError, EngineError
-from schemas.events import EngineEvent, EventType, Finished, Log, Preview, Produced, ProgressMade, Token
+from schemas.events import EngineEvent, EventType, Finished, Log, Preview, Produced, ProgressMade, Token, ToolCallPiece
 from tasks.engine import Engine, EngineRequest, EngineState
-from tasks.event_writer import Story
 from tasks.gate import Place
+from tasks.story import Story
 
 
 @dataclass(slots=True)
@@ -50,12 +50,18 @@ class Performance:
         if not self.ended_at:
             place.begin(engine.capacity())
 
+    def _note_token(self) -> None:
+        if self.first_token_at is None:
+            self.first_token_at = time.monotonic()
+
     def _pass_on(self, event: EngineEvent) -> None:
         match event:
-            case Token(text):
-                if self.first_token_at is None:
-                    self.first_token_at = time.monotonic()
-                self.story.say_token(text)
+            case Token():
+                self._note_token()
+                self.story.say_token(event)
+            case ToolCallPiece():
+                self._note_token()
+                self.story.say_tool_call(event)
             case ProgressMade(fraction, stage):
                 self.story.say(EventType.PROGRESS, {"fraction": fraction, "stage": stage})
             case Preview(content, content_type):

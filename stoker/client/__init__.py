@@ -18,9 +18,10 @@ from stoker.client.errors import (
     UnreachableError,
     WaitTimeoutError,
 )
-from stoker.client.transcript import Transcript
+from stoker.client.transcript import Answer, ToolCall, Transcript
 
 __all__ = [
+    "Answer",
     "ApiError",
     "Artifact",
     "AsyncStoker",
@@ -41,6 +42,7 @@ __all__ = [
     "Stoker",
     "StokerError",
     "TooManyError",
+    "ToolCall",
     "Transcript",
     "UnauthenticatedError",
     "UnreachableError",

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from schemas.errors import RedisFaultError
-from schemas.events import Envelope, EventType
+from schemas.events import Envelope, EventType, Token
 from storage.event_log.memory import MemoryEventLog
 from storage.event_log.port import SNAPSHOT_ENTRIES, Batch
 from tasks import event_writer
-from tasks.event_writer import EventWriter, Story
+from tasks.event_writer import EventWriter
+from tasks.story import Story
 
 PATIENCE_SECONDS = 5.0
 
@@ -71,7 +72,7 @@ def text_of(envelopes: Sequence[Envelope]) -> str:
 
 async def test_events_are_numbered_without_holes(log: SickLog, writer: EventWriter) -> None:
     story = begin(writer)
-    story.say_token("a")
+    story.say_token(Token("a"))
     story.say(EventType.PROGRESS, {"fraction": 0.5, "stage": "decode"})
     story.say(EventType.FINISHED, {"status": "succeeded"}, urgent=True)
     envelopes = await read(log, writer)
@@ -81,10 +82,10 @@ async def test_events_are_numbered_without_holes(log: SickLog, writer: EventWrit
 
 async def test_tokens_that_wait_are_written_as_one(log: SickLog, writer: EventWriter) -> None:
     story = begin(writer)
-    story.say_token("first")
+    story.say_token(Token("first"))
     await until(lambda: log.writes == 1)
     for number in range(10):
-        story.say_token(f" {number}")
+        story.say_token(Token(f" {number}"))
     envelopes = await read(log, writer)
     assert [envelope.data.get("text") for envelope in envelopes] == [None, "first", " 0 1 2 3 4 5 6 7 8 9"]
     assert log.writes == 2
@@ -95,9 +96,9 @@ async def test_the_first_token_and_the_end_do_not_wait(
 ) -> None:
     monkeypatch.setattr(event_writer, "COLLECT_SECONDS", 3600)
     story = begin(writer)
-    story.say_token("first")
+    story.say_token(Token("first"))
     await until(lambda: log.writes == 1)
-    story.say_token(" second")
+    story.say_token(Token(" second"))
     story.say(EventType.FINISHED, {}, urgent=True)
     await until(lambda: log.writes == 2)
     assert [envelope.type for envelope in await log.read("job_1", None)] == ["started", "token", "token", "finished"]
@@ -110,7 +111,7 @@ async def test_what_comes_between_is_written_after_a_moment(log: SickLog, writer
 
 async def test_many_jobs_share_a_write(log: SickLog, writer: EventWriter) -> None:
     for number in range(50):
-        begin(writer, f"job_{number}").say_token("x")
+        begin(writer, f"job_{number}").say_token(Token("x"))
     assert len(await read(log, writer, "job_49")) == 2
     assert log.writes <= 2
 
@@ -118,7 +119,7 @@ async def test_many_jobs_share_a_write(log: SickLog, writer: EventWriter) -> Non
 async def test_a_long_story_has_snapshots(log: SickLog, writer: EventWriter) -> None:
     story = begin(writer)
     for number in range(SNAPSHOT_ENTRIES + 100):
-        story.say_token(f"{number} ")
+        story.say_token(Token(f"{number} "))
         story.say(EventType.LOG, {"message": "so that tokens stay apart"})
         if number % 50 == 0:
             await writer.flush(PATIENCE_SECONDS)
@@ -133,9 +134,9 @@ async def test_a_long_story_has_snapshots(log: SickLog, writer: EventWriter) -> 
 async def test_a_sick_redis_delays_events(log: SickLog, writer: EventWriter) -> None:
     log.is_sick = True
     story = begin(writer)
-    story.say_token("a")
+    story.say_token(Token("a"))
     await asyncio.sleep(0.01)
-    story.say_token("b")
+    story.say_token(Token("b"))
     log.is_sick = False
     envelopes = await read(log, writer)
     assert text_of(envelopes) == "ab"
@@ -148,15 +149,15 @@ async def test_what_is_too_much_is_dropped_and_a_snapshot_takes_its_place(
     monkeypatch.setattr(event_writer, "UNSENT_LIMIT", 10)
     monkeypatch.setattr(event_writer, "FIRST_PAUSE_SECONDS", 0.001)
     story = begin(writer)
-    story.say_token("before ")
+    story.say_token(Token("before "))
     await until(lambda: log.writes == 1)
     log.is_sick = True
     for number in range(20):
-        story.say_token(f"{number} ")
+        story.say_token(Token(f"{number} "))
         story.say(EventType.LOG, {"message": "so that tokens stay apart"})
     await until(lambda: writer.dropped >= 10)
     log.is_sick = False
-    story.say_token("after")
+    story.say_token(Token("after"))
     story.say(EventType.FINISHED, {}, urgent=True)
     envelopes = await read(log, writer)
     assert text_of(envelopes) == "before " + "".join(f"{number} " for number in range(20)) + "after"
@@ -166,7 +167,7 @@ async def test_what_is_too_much_is_dropped_and_a_snapshot_takes_its_place(
 
 async def test_flushing_gives_up_in_time(log: SickLog, writer: EventWriter) -> None:
     log.is_sick = True
-    begin(writer).say_token("x")
+    begin(writer).say_token(Token("x"))
     async with asyncio.timeout(PATIENCE_SECONDS):
         await writer.flush(0.05)
     assert await log.read("job_1", None) == []
