@@ -79,6 +79,7 @@ FLOWER_OPTIONS = (
     "--persistent",
     "--db={state}/flower.db",
     "--state-save-interval=10000",
+    "--inspect-timeout=3000",  # ms; a busy worker that answers later is left out of its page
 )
 
 
