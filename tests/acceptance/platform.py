@@ -12,20 +12,23 @@ import psutil
 from stoker.state import Run, StateFolder
 
 ROOT = Path(__file__).parents[2]
+CATALOG = ROOT / "tests" / "models.toml"
+DEMO_CATALOG = ROOT / "models.toml"
 START_SECONDS = 180.0
 PATIENCE_SECONDS = 60.0
 
 
 class Platform:
-    """One `stoker up --detach` with the project's own catalog."""
+    """One `stoker up --detach`."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, catalog: Path = CATALOG) -> None:
         self.state = StateFolder(home)
         self.said = ""
         """What the last start said."""
         own = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
         # A short lease, so that tests that kill workers need not wait long.
-        self.environment = own | {"STOKER_HOME": str(home), "STOKER_LEASE_SECONDS": "2"}
+        chosen = {"STOKER_HOME": str(home), "STOKER_CATALOG": str(catalog), "STOKER_LEASE_SECONDS": "2"}
+        self.environment = own | chosen
 
     def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `python -m stoker …` to its end."""
