@@ -18,7 +18,7 @@ from storage.tables import jobs
 
 CLAIMED = """
     RETURNING id, attempt, kind, model, queue, caller_id, lost, errors, max_attempts, timeout_seconds,
-      retention_seconds, rank, queued_at, started_at, request_id, webhook,
+      retention_seconds, rank, queued_at, started_at, request_id, webhook, prefill_tokens, max_new_tokens,
       (SELECT input FROM job_inputs WHERE job_id = jobs.id),
       (SELECT object_key FROM job_inputs WHERE job_id = jobs.id)"""
 PICK = """

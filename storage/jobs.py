@@ -45,6 +45,8 @@ class NewJob:
     retry_of: str | None
     request_id: str | None
     webhook: str | None = None
+    prefill_tokens: int | None = None
+    max_new_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

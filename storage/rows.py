@@ -58,6 +58,8 @@ class JobRow:
     retry_of: str | None
     request_id: str | None
     webhook: str | None
+    prefill_tokens: int | None
+    max_new_tokens: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ class ClaimedJob:
     started_at: float
     request_id: str | None
     webhook: str | None
+    prefill_tokens: int | None
+    max_new_tokens: int | None
     input: str | None
     object_key: str | None
 

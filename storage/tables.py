@@ -80,6 +80,8 @@ jobs = Table(
     Column("retry_of", Text),
     Column("request_id", Text),
     Column("webhook", Text),  # {base, url, origin, events}; NULL: nobody waits for its events
+    Column("prefill_tokens", Integer),  # what the model will have to read; NULL: not counted
+    Column("max_new_tokens", Integer),  # what it will write at most, in all answers together
 )
 IS_CLAIMABLE = sa.text("status = 'queued' AND run_at IS NULL AND lost = 0")
 IS_SUSPECT = sa.text("status = 'queued' AND run_at IS NULL AND lost > 0")

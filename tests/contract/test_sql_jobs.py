@@ -23,7 +23,7 @@ def cancel(database: Database, job_id: str) -> Canceled:
 
 
 def test_a_submitted_job_is_queued_with_everything_that_was_said(database: Database) -> None:
-    job = new_job(metadata='{"a":"é😀"}', retry_of="job_before", request_id="req_1", rank=0.25)
+    job = new_job(metadata='{"a":"é😀"}', retry_of="job_before", request_id="req_1", rank=0.25, prefill_tokens=7)
     assert database.write(jobs.submit, Submission(job, '{"prompt":"é"}')) == Admitted(job.id, is_new=True)
     stored = row(database, job.id)
     assert {name: getattr(stored, name) for name in asdict(job)} == asdict(job)
@@ -44,6 +44,15 @@ def test_a_large_input_is_a_pointer(database: Database) -> None:
     assert database.read(lambda connection: jobs.find_input(connection, job.id)) == (None, "inputs/x")
     claimed = claim_one(database)
     assert (claimed.input, claimed.object_key) == (None, "inputs/x")
+
+
+def test_the_predicted_cost_reaches_whoever_claims(database: Database) -> None:
+    submit(database, prefill_tokens=2**31 - 1, max_new_tokens=8)
+    claimed = claim_one(database)
+    assert (claimed.prefill_tokens, claimed.max_new_tokens) == (2**31 - 1, 8)
+    submit(database)
+    uncounted = claim_one(database)
+    assert (uncounted.prefill_tokens, uncounted.max_new_tokens) == (None, None)
 
 
 def test_a_group_is_stored_whole(database: Database) -> None:
