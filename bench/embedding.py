@@ -21,7 +21,7 @@ from sentence_transformers import SentenceTransformer
 
 from bench.processes import resident_mebibytes
 from tests.chaos.stack import Stack, Wanted, run_stack
-from workers.weights import find_in_package
+from tasks.weights import find_in_package
 
 MODEL = """
 [models.{alias}]

@@ -30,7 +30,7 @@ from workers.host import Host
 from workers.lease import Lease
 from workers.shutdown import Shutdown
 from workers.stores import Stores
-from workers.weights import Weights
+from tasks.weights import Weights
 
 FLUSH_SECONDS = 2.0
 MOST_STORING_THREADS = 32

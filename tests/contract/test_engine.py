@@ -13,7 +13,7 @@ from schemas.events import Finished
 from tasks.engine import Capacity, Engine, EngineState
 from tests.engines import ToyEncoder, ask, listen, model, toy_engine
 from workers.engines import create_engine
-from workers.weights import find_in_package
+from tasks.weights import find_in_package
 
 NEEDS_TORCH = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="torch is not installed (make env brings it)"

@@ -10,8 +10,8 @@ from storage.objects.memory import MemoryObjectStore
 from storage.objects.port import ObjectStore, StoredObject
 from storage.objects.s3 import S3ObjectStore
 from tests.services import S3Server
-from workers import weights
-from workers.weights import Weights
+from tasks import weights
+from tasks.weights import Weights
 
 FILES = {"config.json": b"{}", "1_Pooling/config.json": b"pool", "model.safetensors": b"\0" * 1000}
 
@@ -111,3 +111,22 @@ def test_a_folder_must_be_there(nowhere: Weights, tmp_path: Path) -> None:
 
 def test_a_hubs_id_is_left_to_the_engine(nowhere: Weights) -> None:
     assert nowhere.locate("sentence-transformers/all-MiniLM-L6-v2") == "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def test_only_the_files_that_are_asked_for_are_fetched(bucket: ObjectStore, tmp_path: Path) -> None:
+    found = Weights(Buckets(bucket), tmp_path)
+    folder = found.locate_files("s3://shelf/models/mini", "main", ("config.json", "tokenizer.json"))
+    assert files_in(str(folder)) == {"config.json": FILES["config.json"]}
+    assert files_in(found.locate("s3://shelf/models/mini")) == FILES  # which is not taken for the whole model
+    with pytest.raises(StartError, match="There is nothing at"):
+        found.locate_files("s3://shelf/models/mini", "main", ("tokenizer.json",))
+
+
+def test_a_folders_files_stay_where_they_are(nowhere: Weights, tmp_path: Path) -> None:
+    assert nowhere.locate_files(str(tmp_path), "main", ("tokenizer.json",)) == tmp_path
+
+
+def test_a_hub_that_does_not_answer_is_said_so(nowhere: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(StartError, match="nobody/nothing could not be fetched from the hub"):
+        nowhere.locate_files("nobody/nothing", "main", ("tokenizer.json",))

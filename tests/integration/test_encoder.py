@@ -9,7 +9,7 @@ from schemas.errors import StartError
 from tests.engines import ask, model
 from workers.engines import create_engine
 from workers.engines.embedding import EmbeddingEngine, Encoder
-from workers.weights import find_in_package
+from tasks.weights import find_in_package
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="torch is not installed (make env brings it)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from tasks.logs import get_logger
 
 PACKAGE = "package:"
 BUCKET = "s3://"
+LOCAL = ("/", "./", "../", "~")
 PAGE_OBJECTS = 1000
 MARKS = ("modules.json", "config.json")
 """Files that say: this is a model's folder."""
@@ -35,44 +36,68 @@ class Weights:
             return str(find_in_package(source.removeprefix(PACKAGE)))
         if source.startswith(BUCKET):
             return str(self._fetch(source))
-        if source.startswith(("/", "./", "../", "~")):
+        if source.startswith(LOCAL):
             return str(_check_folder(source))
         return source
 
-    def _fetch(self, source: str) -> Path:
+    def locate_files(self, source: str, revision: str, names: Sequence[str]) -> Path:
+        """Return a local folder that has those of these files that the model has; fetches no more than them."""
+        if source.startswith(BUCKET):
+            return self._fetch(source, names)
+        if source.startswith((PACKAGE, *LOCAL)):
+            return Path(self.locate(source))
+        return _fetch_from_hub(source, revision, names)
+
+    def _fetch(self, source: str, names: Sequence[str] = ()) -> Path:
         name, _, prefix = source.removeprefix(BUCKET).partition("/")
-        folder = self._folder / hashlib.sha256(source.encode()).hexdigest()[:16]
+        folder = self._folder / hashlib.sha256(" ".join((source, *names)).encode()).hexdigest()[:16]
         if folder.is_dir():
             return folder
         log.info("Fetching the model.", source=source)
         self._folder.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(dir=self._folder))
         try:
-            if not _download(self._open_bucket(name), f"{prefix.rstrip('/')}/", unfinished):
+            if not _download(self._open_bucket(name), f"{prefix.rstrip('/')}/", unfinished, names):
                 raise StartError(f"There is nothing at {source}; upload the model or correct 'source'.")
             unfinished.replace(folder)  # whole, or not there at all
         except FaultError as fault:
             raise StartError(
                 f"The model at {source} could not be fetched ({fault.__cause__ or fault}). Check that the object "
-                "store answers and that the bucket exists, then start the worker again."
+                "store answers and that the bucket exists, then start again."
             ) from fault
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
         return folder
 
 
-def _download(bucket: ObjectStore, prefix: str, folder: Path) -> int:
+def _download(bucket: ObjectStore, prefix: str, folder: Path, names: Sequence[str]) -> int:
+    """Download all files, or those of these names; return how many."""
     after, count = None, 0
     while True:
         page = bucket.list(prefix, after, PAGE_OBJECTS)
         for found in page:
-            path = folder / found.key.removeprefix(prefix)
+            name = found.key.removeprefix(prefix)
+            if names and name not in names:
+                continue
+            path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(bucket.get(found.key))
-        count += len(page)
+            count += 1
         if len(page) < PAGE_OBJECTS:
             return count
         after = page[-1].key
+
+
+def _fetch_from_hub(source: str, revision: str, names: Sequence[str]) -> Path:
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 - half a second that few processes need
+
+    try:
+        return Path(snapshot_download(source, revision=revision, allow_patterns=list(names)))
+    except (OSError, ValueError) as error:
+        raise StartError(
+            f"The files of {source} could not be fetched from the hub ({type(error).__name__}). Check the id, the "
+            "revision and the network, or name a local folder as 'source'."
+        ) from error
 
 
 def find_in_package(name: str) -> Path:
