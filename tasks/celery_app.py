@@ -74,14 +74,9 @@ def __getattr__(name: str) -> Celery:
     """Make `app` when the celery command asks for it, from the environment; nobody else imports it."""
     if name != "app":
         raise AttributeError(name)
-    settings = TaskSettings.read(os.environ)
+    storage, settings = StorageSettings.read(os.environ), TaskSettings.read(os.environ)
     if "flower" in sys.argv:
-        _lock_flower(settings)
-    return create_app(StorageSettings.read(os.environ), settings)
+        from tasks.flower import create_flower_app  # noqa: PLC0415  # it makes its application here, and only it
 
-
-def _lock_flower(settings: TaskSettings) -> None:
-    """Hand Flower its password by the environment, where `ps` does not show it; without one it stays closed."""
-    if not settings.flower_basic_auth:
-        sys.exit("Flower would be open to everybody: set STOKER_FLOWER_BASIC_AUTH to USER:PASSWORD and start again.")
-    os.environ["FLOWER_BASIC_AUTH"] = settings.flower_basic_auth
+        return create_flower_app(storage, settings)
+    return create_app(storage, settings)

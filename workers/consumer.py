@@ -52,7 +52,8 @@ class HintWorker(WorkController):
 
     def __init__(self, app: Celery, *, name: str, queues: Sequence[str], threads: int = 1) -> None:
         logging.getLogger("celery").setLevel(logging.WARNING)  # it would say two lines for each message
-        app.conf.broker_transport = HintTransport
+        # By name: remote control tells it to Flower as JSON, which has no classes.
+        app.conf.broker_transport = f"{HintTransport.__module__}:{HintTransport.__name__}"
         app.conf.broker_transport_options = {**app.conf.broker_transport_options, **OPTIONS}
         self._waking, self._wake = os.pipe()
         super().__init__(

@@ -36,6 +36,19 @@ def test_every_page_wants_the_password(platform: Platform) -> None:
         assert httpx.get(url.join(page), follow_redirects=True).status_code == 200, page
 
 
+def test_it_knows_every_queue_and_every_worker(platform: Platform, http: httpx.Client) -> None:
+    flower = httpx.URL(platform.client["STOKER_FLOWER_URL"])
+    queues = {queue["name"] for queue in http.get("/v1/queues").json()["data"]}
+    shown = httpx.get(flower.join("/api/queues/length")).json()["active_queues"]
+    assert {queue["name"] for queue in shown} == queues | {"webhooks", "maintenance"}
+
+    places = {f"{worker['model']}@{worker['device']}" for worker in http.get("/v1/workers").json()["data"]}
+    for name in places:
+        page = httpx.get(flower.join(f"/worker/{name}"), timeout=PATIENCE_SECONDS)
+        assert page.status_code == 200, (name, page.text)
+        assert any(queue.endswith(name.replace("@", ".")) and queue in page.text for queue in queues), name
+
+
 def _end(http: httpx.Client, prompt: str, **policy: Any) -> dict[str, Any]:
     job = {"kind": "text", "model": "echo", "input": {"prompt": prompt, "max_tokens": 4}, "policy": policy}
     ended: dict[str, Any] = http.post("/v1/jobs", json=job, headers=WAIT).json()
