@@ -20,8 +20,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from bench.processes import resident_mebibytes
-from tests.chaos.stack import Stack, Wanted, run_stack
 from tasks.weights import find_in_package
+from tests.chaos.stack import Stack, Wanted, run_stack
 
 MODEL = """
 [models.{alias}]

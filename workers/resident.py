@@ -23,6 +23,7 @@ from tasks.jobs import CeleryWatcher, RunJobs
 from tasks.logs import get_logger
 from tasks.routing import SEND_TASK, SEND_WIDTH, WEBHOOKS, Placement, placements_of
 from tasks.settings import TaskSettings
+from tasks.weights import Weights
 from workers.consumer import HintWorker
 from workers.control_line import ControlLine
 from workers.engines import create_engine
@@ -30,7 +31,6 @@ from workers.host import Host
 from workers.lease import Lease
 from workers.shutdown import Shutdown
 from workers.stores import Stores
-from tasks.weights import Weights
 
 FLUSH_SECONDS = 2.0
 MOST_STORING_THREADS = 32

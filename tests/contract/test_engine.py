@@ -11,9 +11,9 @@ from schemas.base import JsonObject
 from schemas.errors import EngineDeadError, EngineRefusedError
 from schemas.events import Finished
 from tasks.engine import Capacity, Engine, EngineState
+from tasks.weights import find_in_package
 from tests.engines import ToyEncoder, ask, listen, model, toy_engine
 from workers.engines import create_engine
-from tasks.weights import find_in_package
 
 NEEDS_TORCH = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="torch is not installed (make env brings it)"

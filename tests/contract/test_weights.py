@@ -9,9 +9,9 @@ from schemas.errors import ObjectStoreFaultError, StartError
 from storage.objects.memory import MemoryObjectStore
 from storage.objects.port import ObjectStore, StoredObject
 from storage.objects.s3 import S3ObjectStore
-from tests.services import S3Server
 from tasks import weights
 from tasks.weights import Weights
+from tests.services import S3Server
 
 FILES = {"config.json": b"{}", "1_Pooling/config.json": b"pool", "model.safetensors": b"\0" * 1000}
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from schemas.errors import StartError
+from tasks.weights import find_in_package
 from tests.engines import ask, model
 from workers.engines import create_engine
 from workers.engines.embedding import EmbeddingEngine, Encoder
-from tasks.weights import find_in_package
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="torch is not installed (make env brings it)"
