@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import partial
 from typing import TypeVar
 
 from pydantic_core import to_json as render
@@ -141,10 +141,7 @@ class Attempt:
         key = object_key(self.job.id, self.job.attempt, file.name)
         self._keys.append(key)
 
-        def put() -> str:
-            self._workplace.objects.put(key, file.content, file.content_type)
-            return hashlib.sha256(file.content).hexdigest()
-
+        put = partial(self._workplace.objects.put, key, file.content, file.content_type)
         sha256 = await insist(lambda: self._in_thread(put))
         described = {"name": file.name, "content_type": file.content_type, "bytes": len(file.content)}
         if file.name != OUTPUT_NAME:  # readers get the output itself in a moment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -18,10 +19,11 @@ class MemoryObjectStore:
         self._lock = threading.Lock()
         self._objects: dict[str, tuple[bytes, datetime]] = {}
 
-    def put(self, key: str, content: bytes, content_type: str) -> None:  # noqa: ARG002 - our rows have the type
+    def put(self, key: str, content: bytes, content_type: str) -> str:  # noqa: ARG002 - our rows have the type
         """Store an object."""
         with self._lock:
             self._objects[check_key(key)] = (content, datetime.now(UTC))
+        return hashlib.sha256(content).hexdigest()
 
     def get(self, key: str) -> bytes:
         """Return an object's bytes."""

@@ -30,8 +30,8 @@ class ObjectStore(Protocol):
     A sick store raises ObjectStoreFaultError, a key that is no key ValueError.
     """
 
-    def put(self, key: str, content: bytes, content_type: str) -> None:
-        """Store an object, replacing what was there."""
+    def put(self, key: str, content: bytes, content_type: str) -> str:
+        """Store an object, replacing what was there; return its SHA-256."""
         ...
 
     def get(self, key: str) -> bytes:

@@ -1,21 +1,30 @@
-"""Objects in S3, or in anything that speaks its language."""
+"""Objects in S3, or in anything that speaks its language.
+
+What each job needs, a put and addresses to hand out, we sign and send ourselves; boto3 does all the rest.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from urllib3.exceptions import HTTPError
 
 from schemas.errors import NotFoundError, ObjectStoreFaultError
+from storage.objects.connections import CONNECT_SECONDS, READ_SECONDS, open_pool
 from storage.objects.port import StoredObject, check_key, check_prefix, disposition
+from storage.objects.signature import Signer
 from storage.settings import StorageSettings
 
 PAGE_OBJECTS = 1000  # S3's own limit for a listing and for one deletion
 AWS_DEFAULT_REGION = "us-east-1"
+OK = 200
+SAID_BYTES = 500
 
 _MISSING = {"NoSuchKey", "404"}
 _CONFIG = Config(
@@ -24,8 +33,8 @@ _CONFIG = Config(
     # Stores that are not AWS refuse or ignore the newer checksums; the signature covers the bytes anyway.
     request_checksum_calculation="when_required",
     response_checksum_validation="when_required",
-    connect_timeout=2,
-    read_timeout=10,
+    connect_timeout=CONNECT_SECONDS,
+    read_timeout=READ_SECONDS,
     retries={"mode": "standard", "total_max_attempts": 2},
 )
 _PROBE_CONFIG = _CONFIG.merge(Config(read_timeout=2, retries={"mode": "standard", "total_max_attempts": 1}))
@@ -52,12 +61,22 @@ class S3ObjectStore:
         config = _CONFIG.merge(Config(max_pool_connections=max_connections))
         self._client: Any = session.client("s3", endpoint_url=endpoint, config=config)
         self._probe: Any = session.client("s3", endpoint_url=endpoint, config=_PROBE_CONFIG)
-        self._public: Any = session.client("s3", endpoint_url=public_endpoint or endpoint, config=_CONFIG)
+        self._pool = open_pool(endpoint, max_connections)
+        self._signer = Signer(endpoint, access_key, secret_key, region)
+        self._public = Signer(public_endpoint or endpoint, access_key, secret_key, region)
 
-    def put(self, key: str, content: bytes, content_type: str) -> None:
-        """Store an object."""
+    def put(self, key: str, content: bytes, content_type: str) -> str:
+        """Store an object; return the content's hash."""
+        sha256 = hashlib.sha256(content).hexdigest()
+        headers = {"content-type": content_type}
+        address, headers = self._signer.sign("PUT", self._bucket, check_key(key), headers, sha256)
         with _faults():
-            self._client.put_object(Bucket=self._bucket, Key=check_key(key), Body=content, ContentType=content_type)
+            answer = self._pool.urlopen("PUT", address, redirect=False, body=content, headers=headers)
+        if answer.status != OK:
+            raise ObjectStoreFaultError from RuntimeError(
+                f"A put was answered with {answer.status}: {answer.data[:500]!r}"
+            )
+        return sha256
 
     def get(self, key: str) -> bytes:
         """Return an object's bytes."""
@@ -106,15 +125,17 @@ class S3ObjectStore:
 
     def presign_get(self, key: str, *, expires_seconds: int, content_type: str, filename: str | None = None) -> str:
         """Return a signed address at the public endpoint."""
-        options = {"ResponseContentType": content_type}
+        query = {"response-content-type": content_type}
         if filename is not None:
-            options["ResponseContentDisposition"] = disposition(filename)
-        return self._presign("get_object", key, options, expires_seconds)
+            query["response-content-disposition"] = disposition(filename)
+        return self._public.presign("GET", self._bucket, check_key(key), expires_seconds=expires_seconds, query=query)
 
     def presign_put(self, key: str, *, content_length: int, content_type: str, expires_seconds: int) -> str:
         """Return a signed address at the public endpoint; the signature covers length and type."""
-        options: dict[str, str | int] = {"ContentLength": content_length, "ContentType": content_type}
-        return self._presign("put_object", key, options, expires_seconds)
+        headers = {"content-length": str(content_length), "content-type": content_type}
+        return self._public.presign(
+            "PUT", self._bucket, check_key(key), expires_seconds=expires_seconds, headers=headers
+        )
 
     def check(self) -> None:
         """Ask for the bucket, once and briefly."""
@@ -136,8 +157,9 @@ class S3ObjectStore:
 
     def close(self) -> None:
         """Let go of connections."""
-        for client in (self._client, self._probe, self._public):
+        for client in (self._client, self._probe):
             client.close()
+        self._pool.clear()
 
     def _has_bucket(self) -> bool:
         try:
@@ -146,11 +168,6 @@ class S3ObjectStore:
         except NotFoundError:
             return False
         return True
-
-    def _presign(self, operation: str, key: str, options: Mapping[str, str | int], expires_seconds: int) -> str:
-        parameters = {"Bucket": self._bucket, "Key": check_key(key), **options}
-        address: str = self._public.generate_presigned_url(operation, Params=parameters, ExpiresIn=expires_seconds)
-        return address
 
 
 def open_bucket(settings: StorageSettings, bucket: str | None = None) -> S3ObjectStore:
@@ -173,5 +190,5 @@ def _faults() -> Iterator[None]:
         if error.response.get("Error", {}).get("Code") in _MISSING:
             raise NotFoundError from error
         raise ObjectStoreFaultError from error
-    except BotoCoreError as error:
+    except (BotoCoreError, HTTPError) as error:
         raise ObjectStoreFaultError from error

@@ -1,5 +1,6 @@
 """What every object store does, and what S3's addresses do when somebody follows them."""
 
+import hashlib
 import os
 import secrets
 import time
@@ -75,7 +76,7 @@ def keys(store: ObjectStore, prefix: str, after: str | None = None, limit: int =
 
 @pytest.mark.parametrize("content", [b"", b"bytes", bytes(range(256)) * 4096], ids=["none", "few", "a megabyte"])
 def test_what_is_put_is_got(store: ObjectStore, content: bytes) -> None:
-    store.put("a/b", content, TEXT)
+    assert store.put("a/b", content, TEXT) == hashlib.sha256(content).hexdigest()
     assert store.get("a/b") == content
     assert store.head("a/b") == len(content)
 
@@ -92,8 +93,9 @@ def test_a_missing_object_is_not_found(store: ObjectStore) -> None:
     assert store.head("a/missing") is None
 
 
-def test_names_may_be_in_any_script(store: ObjectStore) -> None:
-    key = object_key("job_1", 1, "그림 1 (하늘).png")
+@pytest.mark.parametrize("name", ["그림 1 (하늘).png", "a+b&c=d?e#f%20;g,h@i!j'k*l~m_n.txt"])
+def test_names_may_be_in_any_script(store: ObjectStore, name: str) -> None:
+    key = object_key("job_1", 1, name)
     store.put(key, b"picture", "image/png")
     assert store.get(key) == b"picture"
     assert keys(store, job_prefix("job_1")) == [key]
@@ -244,6 +246,16 @@ def test_addresses_point_to_the_public_endpoint(s3_store: S3ObjectStore, door: D
     )
     store.check()
     store.close()
+
+
+def test_a_clock_that_is_an_hour_late_is_a_fault(s3_store: S3ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    late = time.time() - 3600
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: late)
+        with pytest.raises(ObjectStoreFaultError):
+            s3_store.put("a/b", b"late", TEXT)
+    s3_store.put("a/b", b"right", TEXT)
+    assert s3_store.get("a/b") == b"right"
 
 
 def test_a_missing_bucket_fails_the_check_until_it_is_made(door: Door) -> None:

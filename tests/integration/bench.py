@@ -44,9 +44,9 @@ class SickObjectStore(MemoryObjectStore):
         self.faults = 0
         self.failed = threading.Event()
 
-    def put(self, key: str, content: bytes, content_type: str) -> None:
+    def put(self, key: str, content: bytes, content_type: str) -> str:
         self._maybe_fail()
-        super().put(key, content, content_type)
+        return super().put(key, content, content_type)
 
     def get(self, key: str) -> bytes:
         self._maybe_fail()

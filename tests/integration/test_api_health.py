@@ -18,7 +18,7 @@ LARGE = {"kind": "embedding", "model": "twin", "input": {"texts": ["x" * 1000] *
 class SickStore(MemoryObjectStore):
     """An object store that answers nothing."""
 
-    def put(self, key: str, content: bytes, content_type: str) -> None:
+    def put(self, key: str, content: bytes, content_type: str) -> str:
         raise ObjectStoreFaultError
 
     def check(self) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -50,14 +51,65 @@ class Half(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.fixture
-def half_working_endpoint() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Half) as server:
+class Moody(BaseHTTPRequestHandler):
+    """Is in a bad mood for the first answer, once by 503, once by none; a proxy too, if somebody takes it for one."""
+
+    protocol_version = "HTTP/1.1"
+    seen: ClassVar[list[str]] = []
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.seen.append(self.path)
+        is_first = len(self.seen) == 1
+        if is_first and "silent" in self.path:
+            self.close_connection = True
+            return
+        self.send_response(503 if is_first else 200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def half_working_endpoint() -> Iterator[str]:
+    with serving(Half) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def moody_endpoint() -> Iterator[str]:
+    Moody.seen.clear()
+    with serving(Moody) as endpoint:
+        yield endpoint
+
+
+@pytest.mark.parametrize("key", ["a/refused", "a/silent"])
+def test_a_put_is_sent_once_more(moody_endpoint: str, key: str) -> None:
+    with store_at(moody_endpoint, "key", "secret") as store:
+        store.put(key, b"x", "text/plain")
+    assert Moody.seen == [f"/stoker/{key}"] * 2
+
+
+def test_a_put_takes_the_proxy_that_the_environment_names(
+    moody_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", moody_endpoint)
+    monkeypatch.setenv("no_proxy", "")
+    with store_at("http://s3.example.com", "key", "secret") as store:
+        store.put("a/b", b"x", "text/plain")
+    assert set(Moody.seen) == {"http://s3.example.com/stoker/a/b"}
 
 
 @pytest.mark.parametrize("call", CALLS)
