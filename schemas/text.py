@@ -153,7 +153,9 @@ class TextInput(Strict):
     messages: list[Message] | None = Field(None, min_length=1, max_length=MESSAGES_LIMIT)
     prompt: str | None = Field(None, min_length=1)
     adapter: str | None = Field(None, min_length=1, max_length=128, description="An adapter of the model, by its id.")
-    max_tokens: int = Field(256, ge=1, le=1_000_000)
+    max_tokens: int | None = Field(
+        None, ge=1, le=1_000_000, description="By default as many as the context still has room for."
+    )
     temperature: float | None = Field(
         None, ge=0, le=2, description="0 always takes the likeliest token; by default what the model's makers advise."
     )

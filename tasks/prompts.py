@@ -46,13 +46,23 @@ class Prompts:
         """Return the tokens of a prompt or conversation, as the model reads them."""
         if given.messages is None:
             return self.encode_text(given.prompt or "")
-        ids: list[int] = self._tokenizer.encode(self.render(given), add_special_tokens=False).ids
+        ids: list[int] = self._read(self.render(given), special=False).ids
         return ids
 
     def encode_text(self, text: str) -> list[int]:
         """Return the tokens of a bare text."""
-        ids: list[int] = self._tokenizer.encode(text).ids
+        ids: list[int] = self._read(text, special=True).ids
         return ids
+
+    def count(self, given: TextInput) -> int:
+        """Return how many tokens the model would read."""
+        if given.messages is None:
+            return len(self._read(given.prompt or "", special=True))
+        return len(self._read(self.render(given), special=False))
+
+    def _read(self, text: str, *, special: bool) -> Any:
+        # A batch of one: only batches let other threads work meanwhile.
+        return self._tokenizer.encode_batch_fast([text], add_special_tokens=special)[0]
 
     def render(self, given: TextInput) -> str:
         """Return a conversation in the words of the model's template, up to where the assistant goes on."""

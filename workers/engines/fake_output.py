@@ -73,7 +73,8 @@ def _text_script(given: TextInput) -> Script:
     prompt = given.text
     orders = _orders(prompt)
     said = prompt.split()
-    count = min(given.max_tokens, orders.get("tokens") or LONGEST_TEXT_TOKENS)
+    wanted = orders.get("tokens") or LONGEST_TEXT_TOKENS
+    count = min(wanted, given.max_tokens or wanted)
     noise = _noise(f"{given.seed}/{prompt}", max(0, count - len(said)))
     words = [*said[:count], *(VOCABULARY[byte % len(VOCABULARY)] for byte in noise)]
     pieces = [word if index == 0 else f" {word}" for index, word in enumerate(words)]
