@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 from pydantic_core import from_json
 
@@ -13,13 +14,14 @@ from producer_api.waiting import Watcher
 from schemas.errors import FaultError
 from schemas.events import Envelope, EventType
 from storage import jobs
-from storage.event_log.port import parse_position
+from storage.event_log.port import follow_on, parse_position
 from storage.rows import JobRow
 
 HEARTBEAT_SECONDS = 15.0
 LAST_WORDS_SECONDS = 2.0
 """The row ends a moment before the log does: so long its last entries are waited for."""
 RECONNECT_MS = 1000
+HEARTBEAT = b": heartbeat\n\n"
 
 
 async def has_seen_all(api: Api, job_id: str, after: str | None) -> bool:
@@ -30,27 +32,39 @@ async def has_seen_all(api: Api, job_id: str, after: str | None) -> bool:
     return bool(stored) and stored[-1].type is EventType.FINISHED and stored[-1].id == after
 
 
-async def stream(api: Api, row: JobRow, after: str | None) -> AsyncIterator[str]:
-    """Yield what a reader at `after` has yet to see, until the job has ended or this process stops."""
+async def stream(api: Api, row: JobRow, after: str | None) -> AsyncIterator[bytes]:
+    """Yield a job's events as they go over the wire."""
+    yield f"retry: {RECONNECT_MS}\n\n".encode()
+    async with aclosing(follow(api, row, after)) as following:
+        async for news in following:
+            yield b"".join(map(frame, news)) or HEARTBEAT
+
+
+async def follow(api: Api, row: JobRow, after: str | None) -> AsyncGenerator[list[Envelope]]:
+    """Yield what a reader at `after` has yet to see, until the job has ended or this process stops.
+
+    An empty list comes now and then while nothing happens.
+    """
     clock = asyncio.get_running_loop().time
-    yield f"retry: {RECONNECT_MS}\n\n"
+    over_at: float | None = None
     async with api.watch.over(row.id) as watcher:
-        over_at: float | None = None
+        news = await _read(api, row.id, after)
         while not api.watch.closing:
-            news = await _read(api, row.id, after)
-            for envelope in news:
-                yield frame(envelope)
-                after = envelope.id
-                if envelope.type is EventType.FINISHED:
+            if news:
+                yield news
+                after = news[-1].id
+                if news[-1].type is EventType.FINISHED:
                     return
             if watcher.ended and over_at is None:
                 over_at = clock() + await _last_words(api, row.id)
             if over_at is not None and clock() >= over_at:
                 if last := await _end(api, row.id, after):
-                    yield frame(last)
+                    yield [last]
                 return
             if not await _wait(api, row.id, watcher, over_at, has_news=bool(news)):
-                yield ": heartbeat\n\n"
+                yield []
+            heard = watcher.ring.take()
+            news = (heard and follow_on(heard, parse_position(after))) or await _read(api, row.id, after)
 
 
 async def _wait(api: Api, job_id: str, watcher: Watcher, over_at: float | None, *, has_news: bool) -> bool:
@@ -89,6 +103,6 @@ async def _end(api: Api, job_id: str, after: str | None) -> Envelope | None:
     return Envelope(row.attempt, seq, EventType.FINISHED, row.finished_at or time.time(), data)
 
 
-def frame(envelope: Envelope) -> str:
+def frame(envelope: Envelope) -> bytes:
     """Return an event as it goes over the wire."""
-    return f"id: {envelope.id}\nevent: {envelope.type}\ndata: {envelope.to_json()}\n\n"
+    return b"id: %b\nevent: %b\ndata: %b\n\n" % (envelope.id.encode(), envelope.type.encode(), envelope.to_json())

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from schemas.errors import FaultError
+from schemas.events import EventType
 from schemas.jobs import TERMINAL
 from storage import jobs
 from storage.bell import Bell, Ring
@@ -15,7 +16,7 @@ from storage.database import Database
 POLL_SECONDS = 1.0
 """How soon an end is noticed when no bell rings, because Redis is sick."""
 PAUSE_SECONDS = 0.01
-"""Between two looks at SQL, so that bells which ring for every token are answered together."""
+"""Between two looks at SQL, so that bells which ring together are answered together."""
 GONE = "gone"
 ENDED = {*TERMINAL, GONE}
 
@@ -69,8 +70,13 @@ class Watch:
         async with self.over(job_id) as watcher:
             self.ask(job_id)
             while not watcher.ended and not self.closing and clock() < deadline:
-                if await watcher.ring.wait(deadline - clock()) and not watcher.ended:
+                if not await watcher.ring.wait(deadline - clock()) or watcher.ended:
+                    continue
+                heard = watcher.ring.take()
+                if heard is None:
                     self.ask(job_id)
+                elif any(one.type is EventType.FINISHED for one in heard):  # which is said after the row has it
+                    return
 
     def close(self) -> None:
         """Let every watcher go."""

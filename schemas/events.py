@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
+from pydantic_core import from_json
+
 from schemas.base import JsonObject
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 class EventType(StrEnum):
@@ -34,28 +38,26 @@ class Envelope:
     type: EventType
     at: float
     data: JsonObject
+    line: bytes = field(default=b"", compare=False, repr=False)
+    """The JSON that it was read from: whoever passes it on need not write it again."""
 
     @property
     def id(self) -> str:
         """Return the id that a reader resumes from."""
         return f"{self.attempt}-{self.seq}"
 
-    def to_json(self) -> str:
+    def to_json(self) -> bytes:
         """Return the envelope as one line of JSON."""
-        fields = {
-            "attempt": self.attempt,
-            "seq": self.seq,
-            "type": self.type,
-            "at": self.at,
-            "data": self.data,
-        }
-        return json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+        if self.line:
+            return self.line
+        fields = {"attempt": self.attempt, "seq": self.seq, "type": self.type, "at": self.at, "data": self.data}
+        return _ENCODER.encode(fields).encode(errors="replace")  # half a surrogate pair must not stop the others
 
     @classmethod
-    def from_json(cls, line: str | bytes) -> Self:
+    def from_json(cls, line: bytes) -> Self:
         """Read what to_json wrote."""
-        fields = json.loads(line)
-        return cls(fields["attempt"], fields["seq"], EventType(fields["type"]), fields["at"], fields["data"])
+        fields = from_json(line)
+        return cls(fields["attempt"], fields["seq"], EventType(fields["type"]), fields["at"], fields["data"], line)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The bell of a job: rung when its row or its events changed, heard by whoever waits for it.
 
-A bell carries no news, it says "look again". It may ring once too often, and not at all when Redis is sick: a waiter
-listens, looks, waits a bounded time and looks again either way.
+It says "look again", and where that is short what there is to see, so that whoever has seen all before it need not
+look. It may ring once too often, and not at all when Redis is sick: a waiter listens, looks, waits a bounded time and
+looks again either way.
 """
 
 from __future__ import annotations
@@ -11,8 +12,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
+from schemas.events import Envelope
 from storage.redis import AsyncRedis, SyncRedis, redis_deadline, redis_faults
 from storage.subscription import Subscription
+
+NEWS_BYTES = 32 * 1024
+"""What is longer is not sent along: it would be sent to every process that listens."""
+NEWS_KEPT = 256
+"""A waiter that is slower than this many events looks for itself."""
 
 
 def bell_channel(job_id: str) -> str:
@@ -20,27 +27,54 @@ def bell_channel(job_id: str) -> str:
     return f"stoker:job:{job_id}"
 
 
+def render_news(lines: Sequence[bytes]) -> bytes:
+    """Return what the bell says of events that were just written; nothing when that would be too long."""
+    news = b"\n".join(lines)
+    return news if len(news) <= NEWS_BYTES else b""
+
+
+def read_news(news: bytes) -> list[Envelope] | None:
+    """Read what `render_news` wrote; None stands for "look yourself"."""
+    try:
+        return [Envelope.from_json(line) for line in news.split(b"\n")] if news else None
+    except (ValueError, TypeError, LookupError):
+        return None
+
+
 class Ring:
     """What one waiter hears of one job."""
 
-    __slots__ = ("_struck",)
+    __slots__ = ("_must_look", "_news", "_struck")
 
     def __init__(self) -> None:
         self._struck = asyncio.Event()
+        self._news: list[Envelope] = []
+        self._must_look = False
 
-    def strike(self) -> None:
-        """Let the waiter look again."""
+    def strike(self, news: Sequence[Envelope] | None = None) -> None:
+        """Let the waiter have the news, or look again."""
+        if news is None or len(self._news) >= NEWS_KEPT:
+            self._must_look = True
+        else:
+            self._news += news
         self._struck.set()
 
     async def wait(self, seconds: float) -> bool:
         """Return True once it has rung since the last wait, False when it did not ring in time."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._struck.wait()
-        except TimeoutError:
-            return False
+        if not self._struck.is_set():
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._struck.wait()
+            except TimeoutError:
+                return False
         self._struck.clear()
         return True
+
+    def take(self) -> list[Envelope] | None:
+        """Return what was said since the last time; None when the waiter must look for itself."""
+        news, self._news = self._news, []
+        must_look, self._must_look = self._must_look, False
+        return None if must_look else news
 
 
 class Bell(Protocol):
@@ -81,6 +115,10 @@ class MemoryBell:
         for job_id in job_ids:
             self._strike(bell_channel(job_id))
 
+    def tell(self, job_id: str, envelopes: Sequence[Envelope]) -> None:
+        """Ring a job's bell and say what was written."""
+        self._hear(bell_channel(job_id), render_news([envelope.to_json() for envelope in envelopes]))
+
     async def aclose(self) -> None:
         """Nothing to close."""
 
@@ -92,9 +130,13 @@ class MemoryBell:
         if not self._rings[channel]:
             del self._rings[channel]
 
-    def _strike(self, channel: str) -> None:
+    def _hear(self, channel: str, message: bytes) -> None:
+        if channel in self._rings:
+            self._strike(channel, read_news(message))
+
+    def _strike(self, channel: str, news: Sequence[Envelope] | None = None) -> None:
         for ring in self._rings.get(channel, ()):
-            ring.strike()
+            ring.strike(news)
 
 
 class RedisBell(MemoryBell):
@@ -106,7 +148,7 @@ class RedisBell(MemoryBell):
     def __init__(self, client: AsyncRedis) -> None:
         super().__init__()
         self._client = client
-        self._subscription = Subscription(client, lambda channel, _: self._strike(channel), self._strike)
+        self._subscription = Subscription(client, self._hear, self._strike)
 
     async def ring(self, job_ids: Sequence[str]) -> None:
         """Ring the bells of these jobs in every process, in one round trip."""

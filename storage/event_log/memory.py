@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from schemas.events import Envelope, EventType
-from storage.bell import Bell, MemoryBell
+from storage.bell import MemoryBell
 from storage.event_log.port import (
     ENTRIES_KEPT,
     LATEST_SECONDS,
@@ -33,7 +33,7 @@ class _Log:
 class MemoryEventLog:
     """Event logs in a dictionary; each append rings the job's bell."""
 
-    def __init__(self, bell: Bell | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, bell: MemoryBell | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._bell = bell or MemoryBell()
         self._clock = clock
         self._logs: dict[str, _Log] = {}
@@ -51,7 +51,7 @@ class MemoryEventLog:
                 self._keep(job_id, log, envelope)
             if seconds := keep_seconds(envelopes):
                 log.expires_at = self._clock() + seconds
-        await self._bell.ring([job_id for job_id, _ in batches])
+            self._bell.tell(job_id, envelopes)
 
     async def read(self, job_id: str, after: str | None) -> list[Envelope]:
         """Return what a reader at `after` has yet to see."""

@@ -27,7 +27,7 @@ class EventLog(Protocol):
 
     Writers count `seq` from 1 without holes in each attempt, begin each attempt with `started` or `restarted`, and
     append `finished` after the row is finished. Appending twice is harmless. What a stale attempt appends is dropped.
-    Whoever listens to a job's bell hears each append.
+    Whoever listens to a job's bell hears of each append, and what was appended when that is short.
     """
 
     async def append(self, job_id: str, envelopes: Sequence[Envelope]) -> None:
@@ -99,3 +99,20 @@ def resume(stored: Sequence[Envelope], position: Position) -> list[Envelope]:
         if not whole and envelope.type is EventType.SNAPSHOT:
             begin = index
     return current[begin:]
+
+
+def follow_on(news: Sequence[Envelope], position: Position) -> list[Envelope]:
+    """Choose from what was heard what its reader gets without looking: nothing when there is a hole before it.
+
+    The first event of a new attempt makes all before it void, so nothing can be missing there. A stale attempt's words
+    come out only while nobody has heard of the next one.
+    """
+    unseen = []
+    for envelope in news:
+        if (envelope.attempt, envelope.seq) <= position:
+            continue
+        if envelope.seq != (position.seq + 1 if envelope.attempt == position.attempt else 1):
+            return []
+        unseen.append(envelope)
+        position = Position(envelope.attempt, envelope.seq)
+    return unseen

@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 
 from schemas.errors import RedisFaultError
 from schemas.events import Envelope, EventType
-from storage.bell import bell_channel
+from storage.bell import bell_channel, render_news
 from storage.event_log.port import (
     ENTRIES_KEPT,
     LATEST_SECONDS,
@@ -88,9 +88,9 @@ def _latest(job_id: str, event_type: EventType) -> str:
 
 def _append(pipeline: Pipeline, job_id: str, envelopes: Sequence[Envelope]) -> None:
     stream = _stream(job_id)
-    newest: dict[EventType, str] = {}
-    for envelope in envelopes:
-        line = envelope.to_json()
+    newest: dict[EventType, bytes] = {}
+    lines = [envelope.to_json() for envelope in envelopes]
+    for envelope, line in zip(envelopes, lines, strict=True):
         pipeline.xadd(stream, {_FIELD: line}, id=envelope.id, maxlen=ENTRIES_KEPT, approximate=False)
         if envelope.type in LATEST_TYPES:
             newest[envelope.type] = line
@@ -98,7 +98,7 @@ def _append(pipeline: Pipeline, job_id: str, envelopes: Sequence[Envelope]) -> N
         pipeline.set(_latest(job_id, event_type), line, ex=LATEST_SECONDS)
     if seconds := keep_seconds(envelopes):
         pipeline.expire(stream, seconds)
-    pipeline.publish(bell_channel(job_id), b"")
+    pipeline.publish(bell_channel(job_id), render_news(lines))
 
 
 def _is_refusal(answer: Exception) -> bool:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import RedisFaultError
+from schemas.events import Envelope, EventType
 from storage import subscription
-from storage.bell import Bell, MemoryBell, RedisBell, Ring, Ringer, bell_channel
+from storage.bell import NEWS_KEPT, Bell, MemoryBell, RedisBell, Ring, Ringer, bell_channel
 from storage.redis import AsyncRedis, async_client, sync_client
 from tests.services import run_redis
 
@@ -116,6 +117,41 @@ async def test_whoever_comes_back_hears_again(bell: Bell) -> None:
 async def test_ringing_no_bell_or_an_unheard_one_is_fine(bell: Bell) -> None:
     await bell.ring([])
     await bell.ring(["job_nobody"])
+
+
+async def test_a_bare_ring_means_that_one_must_look(bell: Bell) -> None:
+    async with bell.listen("job_1") as ring:
+        await settle(bell, ring)
+        ring.take()
+        await bell.ring(["job_1"])
+        assert await ring.wait(SOON)
+        assert ring.take() is None
+        assert ring.take() == []
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"{", b"[]", b"{}", b"7", b'{"attempt":1,"seq":1,"type":"nonsense","at":0}', b"\xff"]
+)
+async def test_news_that_nobody_understands_are_looked_at(
+    client: AsyncRedis, redis_bell: RedisBell, garbage: bytes
+) -> None:
+    async with redis_bell.listen("job_1") as ring:
+        await settle(redis_bell, ring)
+        ring.take()
+        await client.publish(bell_channel("job_1"), garbage)
+        assert await ring.wait(SOON)
+        assert ring.take() is None
+
+
+def test_a_waiter_who_is_too_slow_looks_for_itself() -> None:
+    ring, news = Ring(), [Envelope(1, seq, EventType.TOKEN, 0.0, {"text": "x"}) for seq in range(1, NEWS_KEPT)]
+    ring.strike(news)
+    ring.strike(news[:1])
+    assert len(ring.take() or ()) == NEWS_KEPT
+    ring.strike(news)
+    ring.strike(news)
+    ring.strike(news)
+    assert ring.take() is None
 
 
 async def test_processes_hear_each_other(redis_url: str, redis_bell: RedisBell) -> None:

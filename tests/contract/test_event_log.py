@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from schemas.events import Envelope, EventType
-from storage.bell import Bell, MemoryBell, RedisBell
+from storage.bell import NEWS_BYTES, Bell, MemoryBell, RedisBell
 from storage.event_log.memory import MemoryEventLog
 from storage.event_log.port import (
     ENDED_SECONDS,
@@ -187,9 +187,22 @@ async def test_an_append_rings_the_bell_of_each_job(log_and_bell: tuple[EventLog
         if isinstance(bell, RedisBell):  # it confirms each subscription with a ring
             assert await first.wait(5)
             assert await second.wait(5)
-        await log.append_many([("job_1", attempt_of(1, 1)), ("job_2", attempt_of(1, 1))])
+            assert first.take() is None
+        await log.append_many([("job_1", attempt_of(1, 3)), ("job_2", attempt_of(1, 1))])
         assert await first.wait(5)
         assert await second.wait(5)
+        assert first.take() == attempt_of(1, 3)  # so that nobody need read who has read all before
+
+
+async def test_news_too_long_to_be_told_must_be_looked_at(log_and_bell: tuple[EventLog, Bell]) -> None:
+    log, bell = log_and_bell
+    async with bell.listen(JOB) as ring:
+        if isinstance(bell, RedisBell):
+            assert await ring.wait(5)
+        await log.append(JOB, [Envelope(1, 1, EventType.PREVIEW, 0.0, {"base64": "x" * NEWS_BYTES})])
+        assert await ring.wait(5)
+        assert ring.take() is None
+        assert ring.take() == []
 
 
 @pytest.mark.parametrize("event_type", sorted(LATEST_TYPES))

@@ -2,15 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import pytest
 
 from schemas.base import JsonObject
-from schemas.events import EventType
+from schemas.events import Envelope, EventType
 from schemas.jobs import Status
-from storage.bell import RedisBell
+from storage.bell import MemoryBell, RedisBell
 from storage.database import Database
 from storage.event_log.streams import RedisEventLog
 from tests.api import Desk, memory_services, open_desk
@@ -37,6 +38,12 @@ def parse(text: str) -> list[Event]:
         if "data" in fields:
             events.append(Event(fields["id"], fields["event"], json.loads(fields["data"])))
     return events
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - nothing tells us
+            await asyncio.sleep(0.005)
 
 
 async def listen(desk: Desk, job_id: str, headers: dict[str, str] | None = None, query: str = "") -> list[Event]:
@@ -96,6 +103,43 @@ async def test_events_come_as_they_happen(desk: Desk) -> None:
     await worker.finish(job)
     await worker.say(job, FINISHED, begin=4)
     assert [event.type for event in await listening] == ["started", "token", "token", "finished"]
+
+
+async def test_who_hears_of_everything_reads_the_log_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: Counter[str] = Counter()
+    read = desk.events.read
+
+    async def count(job_id: str, after: str | None) -> list[Envelope]:
+        looks[job_id] += 1
+        return await read(job_id, after)
+
+    monkeypatch.setattr(desk.events, "read", count)
+    job_id = await desk.submit()
+    listening = asyncio.create_task(listen(desk, job_id))
+    await until(lambda: looks[job_id] == 1)
+    worker = desk.worker()
+    job = worker.claim()
+    await worker.say(job, STARTED)
+    for number in range(50):
+        await worker.say(job, (EventType.TOKEN, {"text": f"{number} "}), begin=number + 2)
+        await asyncio.sleep(0)
+    await worker.say(job, FINISHED, begin=52)
+    assert len(await listening) == 52
+    assert looks[job_id] == 1
+
+
+async def test_what_the_bell_did_not_say_is_looked_up(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = await desk.submit()
+    listening = asyncio.create_task(listen(desk, job_id))
+    worker = desk.worker()
+    job = worker.claim()
+    await worker.say(job, STARTED)
+    await asyncio.sleep(0.05)
+    with monkeypatch.context() as deaf:
+        deaf.setattr(MemoryBell, "tell", lambda *_: None)
+        await worker.say(job, *HELLO, begin=2)
+    await worker.say(job, (EventType.TOKEN, {"text": "!"}), FINISHED, begin=4)
+    assert [event.id for event in await listening] == ["1-1", "1-2", "1-3", "1-4", "1-5"]
 
 
 async def test_a_silent_stream_is_kept_alive(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
