@@ -16,7 +16,7 @@ from storage.hints import Hints
 from storage.queues import QueueRow
 from storage.redis import sync_client
 from storage.rows import from_json
-from tasks.dispatch import HINT_TASK
+from tasks.dispatch import HINT_TASK, hint_width
 from tasks.reconcile import Reconciler
 from tests.contract.sql import QUEUE, claim, claim_one, row, status_of, submit
 from tests.integration.bench import SIBLING, introduce
@@ -244,4 +244,4 @@ def test_two_reconcilers_do_no_harm(world: World) -> None:
     for thread in threads:
         thread.join()
     assert sorted(row(world.database, job_id).lost for job_id in ids) == [0] * 10 + [1] * 10
-    assert 0 < world.hints() <= 4
+    assert 0 < world.hints() <= hint_width(4)  # each may have looked before another sent
