@@ -77,6 +77,7 @@ class Attempt:
         self._is_limited = False
         self._reason: Reason | None = None
         self._keys: list[str] = []  # of the objects that were written
+        self._usage: JsonObject = {}  # what the engine took so far
 
     async def run(self) -> Outcome:
         """Run the job to an end, or give it back."""
@@ -112,7 +113,7 @@ class Attempt:
     async def _succeed(self) -> Ending:
         given = await self._read_input()
         self._story.say(EventType.STARTED if self.job.attempt == 1 else EventType.RESTARTED, {})
-        request = EngineRequest(self.job.id, self.job.attempt, self.job.kind, given)
+        request = EngineRequest(self.job.id, self.job.attempt, self.job.kind, given, self._usage)
         finished = await self._performance.run(self._workplace.engine, request, self._place)
         output = render(finished.output, inf_nan_mode="null").decode()  # json takes five times as long for vectors
         artifacts = [await self._store(file) for file in self._files(output)]
@@ -213,7 +214,8 @@ class Attempt:
 
     def _ending(self, status: Status, error: StokerError | None = None) -> Ending:
         said = to_json(error.as_job_error()) if error else None
-        return Ending(self.job.id, self.job.attempt, status, error=said, metrics=to_json(self._metrics()))
+        usage = to_json(self._usage) if self._usage else None
+        return Ending(self.job.id, self.job.attempt, status, error=said, usage=usage, metrics=to_json(self._metrics()))
 
     def _metrics(self) -> JsonObject:
         """Return what the row says about speed; ttft_ms counts from the submit, as a caller would."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -30,6 +30,8 @@ class EngineRequest:
     attempt: int
     kind: str
     input: JsonObject
+    usage: JsonObject = field(default_factory=dict)
+    """What it took so far: kept by engines that count while they run, so that a run without an answer counts too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ class Performance:
 
     async def run(self, engine: Engine, request: EngineRequest, place: Place) -> Finished:
         """Run the engine to its answer, which is returned; cancelling this aborts it."""
+        has_begun = False
         self.began_at = time.monotonic()
         asyncio.get_running_loop().call_soon(self._note_beginning, engine, place)  # its first step is over by then
         try:
@@ -36,6 +37,9 @@ class Performance:
                     if self.finished is not None:
                         raise EngineError("The engine went on after its answer.")
                     self._pass_on(event)
+                    if not has_begun and isinstance(event, Token | ToolCallPiece):
+                        has_begun = True
+                        place.begin(engine.capacity())  # what was read is no load any more
         except EngineDeadError:
             engine.state = EngineState.DEAD
             raise
@@ -56,6 +60,8 @@ class Performance:
 
     def _pass_on(self, event: EngineEvent) -> None:
         match event:
+            case Token("", _):
+                pass  # the first one is there, and no whole character yet
             case Token():
                 self._note_token()
                 self.story.say_token(event)

@@ -17,6 +17,7 @@ from tasks.dispatch import declare_queues
 from tasks.logs import configure_logs, get_logger
 from tasks.parent import watch_parent
 from tasks.settings import TaskSettings
+from workers.engines import ENVIRONMENTS
 from workers.maintenance import Maintenance
 from workers.resident import Resident, find_placement
 from workers.settings import WorkerSettings
@@ -58,6 +59,8 @@ def _run(
 ) -> None:
     catalog = read_catalog(storage.catalog)
     found = None if options.maintenance else find_placement(catalog, options.model, options.device)
+    for name, value in (ENVIRONMENTS.get(found[0].engine, {}) if found else {}).items():
+        os.environ.setdefault(name, value)
     database = Database(storage.database_url)
     database.wait_until_ready(storage.database_wait_seconds, log.warning)
     versions.check(database)

@@ -12,8 +12,22 @@ from tasks.engine import Engine
 ENGINES = {
     "embedding": "workers.engines.embedding:create",
     "fake": "workers.engines.fake:create",
+    "vllm": "workers.engines.text:create",
 }
 """Where each engine of the catalog is: a module is imported only when a worker holds its engine."""
+
+ENVIRONMENTS = {
+    "vllm": {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # no third process; what computes has one of its own all the same
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
+    },
+}
+"""What an engine's libraries look for in the environment when they are imported; the operator's own words beat it."""
 
 
 def create_engine(model: Model, device: str = "cpu0", locate: Callable[[str], str] = str) -> Engine:

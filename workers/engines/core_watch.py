@@ -1,0 +1,40 @@
+"""What vLLM loads into each process that it starts: the process ends with its parent, and leaves signals to it.
+
+vLLM finds `install` as an entry point of the group `vllm.general_plugins`; the folder `entry_points/` beside this
+module holds the metadata of a distribution that has nothing else in it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+ORPHAN_EXIT_CODE = 70
+METADATA = Path(__file__).parent / "entry_points"
+
+
+def announce() -> None:
+    """Have vLLM find the entry point, in this process and in those that it starts."""
+    if str(METADATA) not in sys.path:
+        sys.path.append(str(METADATA))
+
+
+def install() -> None:
+    """Tie this process to its parent; vLLM calls this in each of its processes, possibly more than once."""
+    parent = multiprocessing.parent_process()
+    if parent is None or any(thread.name == "parent-watch" for thread in threading.enumerate()):
+        return
+    threading.Thread(target=_watch, args=(parent,), name="parent-watch", daemon=True).start()
+    # A signal to the whole group is for the worker, which drains and kills this process when nothing runs any more;
+    # taken here as well it would cut answers short.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _watch(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()  # returns when the parent is gone, however it died
+    os._exit(ORPHAN_EXIT_CODE)

@@ -1,0 +1,47 @@
+"""From what a caller wants of a text to vLLM's words for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
+
+from schemas.text import ResponseFormat, SchemaFormat, TextInput
+
+AT_ONCE = 1_000_000
+"""Nobody listens, so outputs are this many tokens apart; the first token comes alone all the same."""
+
+
+def sampling(given: TextInput, max_tokens: int, defaults: Mapping[str, Any], **more: Any) -> SamplingParams:
+    """Return vLLM's parameters; what the caller leaves open is as the model's makers advise in `defaults`."""
+    wishes = {
+        "temperature": given.temperature,
+        "top_p": given.top_p,
+        "top_k": given.top_k,
+        "min_p": given.min_p,
+    }
+    asked = {name: value for name, value in wishes.items() if value is not None}
+    advised = {name: defaults[name] for name in (*wishes, "repetition_penalty") if name in defaults}
+    return SamplingParams(
+        **{**advised, **asked},
+        n=given.n,
+        max_tokens=max_tokens,
+        presence_penalty=given.presence_penalty,
+        frequency_penalty=given.frequency_penalty,
+        seed=given.seed,
+        stop=given.stop,
+        output_kind=RequestOutputKind.DELTA,
+        stream_interval=None if given.stream else AT_ONCE,
+        skip_clone=True,
+        **more,
+    )
+
+
+def structure(wanted: ResponseFormat | None) -> StructuredOutputsParams | None:
+    """Return what an answer is held to while it is written."""
+    if isinstance(wanted, SchemaFormat):
+        return StructuredOutputsParams(json=wanted.json_schema.json_schema)
+    if wanted is not None and wanted.type == "json_object":
+        return StructuredOutputsParams(json_object=True)
+    return None

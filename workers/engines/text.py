@@ -1,0 +1,324 @@
+"""The text engine: many prompts in one common batch, answered token by token.
+
+What decodes (vLLM) is behind the `Decoder` port, in a process of its own; here are the books: who is inside, what they
+have yet to read, what they have said and used, and what happens when one is stopped or the decoder dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from typing import Any, Protocol, TypeVar
+
+from pydantic import ValidationError
+
+from schemas.base import JsonObject
+from schemas.catalog import Model
+from schemas.errors import EngineDeadError, EngineError, EngineRefusedError
+from schemas.events import EngineEvent, Finished, Token, ToolCallPiece
+from schemas.text import TextInput
+from tasks.engine import Capacity, EngineRequest, EngineState
+from tasks.logs import get_logger
+from workers.engines.answer import Answer, as_output
+from workers.engines.intake import Intake, Visit
+from workers.engines.options import read_options
+from workers.engines.text_options import TextOptions
+
+CHARACTERS_PER_TOKEN = 4
+"""What a prompt weighs at the gate before its tokens are counted."""
+STEPS_AHEAD = 2
+"""So many of the largest steps may wait to be read."""
+UNKNOWN = 1
+ABORTED, FAILED = "abort", "error"
+
+Result = TypeVar("Result")
+log = get_logger(__name__)
+
+
+class Piece(Protocol):
+    """What a step adds to one answer."""
+
+    index: int
+    text: str
+    token_ids: Sequence[int]
+    finish_reason: str | None
+
+
+class Step(Protocol):
+    """What a step adds to a request's answers."""
+
+    outputs: Sequence[Piece]
+    num_cached_tokens: int | None
+    metrics: Any
+
+
+class Reader(Protocol):
+    """Splits what one answer says into text and calls."""
+
+    def read(self, text: str, token_ids: Sequence[int], *, is_last: bool) -> Iterator[Token | ToolCallPiece]:
+        """Return what another piece says."""
+
+
+class Tools(Protocol):
+    """How a request's calls are read."""
+
+    def reader(self, choice: int, prompt: Sequence[int]) -> Reader:
+        """Return a reader for one of the answers."""
+
+
+class Plan(Protocol):
+    """A request as the decoder wants it."""
+
+    @property
+    def tokens(self) -> Sequence[int]:
+        """The prompt."""
+
+    @property
+    def tools(self) -> Tools | None:
+        """The tools, where there are any."""
+
+    @property
+    def is_structured(self) -> bool:
+        """Whether something must be compiled before the first token."""
+
+
+class Decoder(Protocol):
+    """What decodes. Made in a thread; `prepare` and `close` are called in threads, everything else in the loop."""
+
+    step_tokens: int
+
+    def watch(self, on_end: Callable[[], None]) -> None:
+        """Have its unexpected end told."""
+
+    async def load_adapters(self) -> None:
+        """Make the adapters resident."""
+
+    def prepare(self, given: TextInput) -> Any:
+        """Return a Plan, or refuse."""
+
+    def decode(self, name: str, plan: Any) -> AsyncGenerator[Any, None]:
+        """Yield Steps; closing it aborts."""
+
+    async def abort(self, name: str) -> None:
+        """End a request; its last step says `abort`."""
+
+    def describe(self) -> JsonObject:
+        """Say how and how busy."""
+
+    def close(self) -> None:
+        """End its processes."""
+
+
+class Conversation:
+    """One request from its prompt to its answers."""
+
+    def __init__(self, request: EngineRequest, given: TextInput, visit: Visit) -> None:
+        self.name = f"{request.job_id}-{request.attempt}"
+        self.given = given
+        self.usage = request.usage
+        self.visit = visit
+        self.is_aborted = False
+        self.answers = [Answer() for _ in range(given.n)]
+        self._last: Step | None = None
+        self._readers: list[Reader | None] = [None] * given.n
+
+    def begin(self, plan: Plan) -> None:
+        """Take in what the prompt was read to."""
+        self.visit.count(len(plan.tokens))
+        self.usage |= {"prompt_tokens": len(plan.tokens), "completion_tokens": 0}
+        if plan.tools is not None:
+            self._readers = [plan.tools.reader(choice, plan.tokens) for choice in range(self.given.n)]
+
+    def hear(self, step: Step) -> Iterator[Token | ToolCallPiece]:
+        """Take in a step; yield what it says, or an empty token when the first one is no whole character yet."""
+        is_silent = self._last is None
+        if is_silent:
+            self.visit.begin()
+        self._last = step
+        for piece in step.outputs:
+            self.usage["completion_tokens"] += len(piece.token_ids)
+            if piece.finish_reason in (ABORTED, FAILED) and not self.is_aborted:
+                raise EngineError("The engine broke this answer off; what it had said is void.")
+            answer = self.answers[piece.index]
+            answer.reason = piece.finish_reason
+            for said in self._read(piece):
+                answer.add(said)
+                is_silent = False
+                yield said
+        if is_silent:
+            yield Token("")
+
+    def finish(self) -> Finished:
+        """Return the end, with the figures of the last step."""
+        if self._last is None:
+            raise EngineError("The engine ended without an answer.")
+        cached = {"cached_prompt_tokens": self._last.num_cached_tokens or 0}
+        output = as_output(self.answers, is_conversation=self.given.messages is not None)
+        return Finished({**output}, usage=self.usage | cached, metrics=_figures(self._last.metrics) | cached)
+
+    def _read(self, piece: Piece) -> Iterator[Token | ToolCallPiece]:
+        reader = self._readers[piece.index]
+        if reader is not None:
+            yield from reader.read(piece.text, piece.token_ids, is_last=piece.finish_reason is not None)
+        elif piece.text:
+            yield Token(piece.text, piece.index)
+
+
+class TextEngine:
+    """Runs text jobs on one model."""
+
+    def __init__(self, model: Model, make_decoder: Callable[[TextOptions], Decoder]) -> None:
+        self.state = EngineState.NEW
+        self._options = read_options(TextOptions, model)
+        self._make_decoder = make_decoder
+        self._alias = model.alias
+        self._adapters = list(model.adapters)
+        self._slots = model.max_in_flight
+        self._intake = Intake(model.max_in_flight, self._options.waiting_tokens or UNKNOWN)
+        self._inside: dict[str, Conversation] = {}
+        self._reading = ThreadPoolExecutor(1, "read")
+        self._decoder: Decoder | None = None
+
+    async def load(self) -> None:
+        """Bring the model into memory; imports and the start of another process take longest."""
+        self.state = EngineState.LOADING
+        self._decoder = decoder = await self._in_thread(self._make)
+        self._intake.most_unread = self._options.waiting_tokens or STEPS_AHEAD * decoder.step_tokens
+        decoder.watch(self._die)
+        await decoder.load_adapters()
+        log.info("The model is loaded.", model=self._alias, **decoder.describe())
+
+    async def warm_up(self, example: JsonObject | None) -> None:
+        """Run the example, plainly and with each adapter."""
+        self.state = EngineState.WARMING
+        for adapter in (None, *self._adapters) if example is not None else ():
+            given = {**(example or {}), "adapter": adapter}
+            async for _ in self.run(EngineRequest("warm-up", 1, "text", given)):
+                pass
+        self.state = EngineState.READY
+
+    def capacity(self) -> Capacity:
+        """Count the free places; there are none while too much waits to be read."""
+        return Capacity(free=self._intake.free(), slots=self._slots)
+
+    async def run(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
+        """Run a request in the company of all others."""
+        given = _read_input(request)
+        visit = self._intake.enter(given.n, len(given.text) // CHARACTERS_PER_TOKEN + 1)
+        conversation = self._inside[request.job_id] = Conversation(request, given, visit)
+        try:
+            decoder = self._living()
+            plan: Plan = await self._in_thread(decoder.prepare, given)
+            conversation.begin(plan)
+            if conversation.is_aborted:
+                return
+            async with aclosing(decoder.decode(conversation.name, plan)) as steps:
+                step: Step | None = await self._first_step(steps, plan)
+                while step is not None and not conversation.is_aborted:
+                    for said in conversation.hear(step):
+                        yield said
+                    step = await anext(steps, None)
+            if not conversation.is_aborted:
+                yield conversation.finish()
+        finally:
+            visit.leave()
+            if self._inside.get(request.job_id) is conversation:
+                del self._inside[request.job_id]
+
+    async def abort(self, job_id: str) -> None:
+        """End a request's run without an answer."""
+        if job_id in self._inside:
+            conversation = self._inside[job_id]
+            conversation.is_aborted = True
+            await self._living().abort(conversation.name)
+
+    def stats(self) -> JsonObject:
+        """Return how the model runs, how much waits and how full the batch is."""
+        said = self._decoder.describe() if self._decoder is not None else {}
+        return said | {"batch": len(self._inside), "waiting_tokens": self._intake.unread}
+
+    async def close(self) -> None:
+        """End what computes; whoever is still inside is aborted."""
+        for job_id in list(self._inside):
+            await self.abort(job_id)
+        self.state = EngineState.DEAD
+        decoder, self._decoder = self._decoder, None
+        if decoder is not None:
+            await self._in_thread(decoder.close)
+        self._reading.shutdown(wait=False, cancel_futures=True)
+
+    async def _in_thread(self, work: Callable[..., Result], *arguments: object) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._reading, work, *arguments)
+
+    def _make(self) -> Decoder:
+        decoder = self._make_decoder(self._options)
+        if self.state is EngineState.DEAD:  # closed in the meantime: nobody else can end its processes
+            decoder.close()
+        return decoder
+
+    def _living(self) -> Decoder:
+        if self.state is EngineState.DEAD or self._decoder is None:
+            raise EngineDeadError
+        return self._decoder
+
+    def _die(self) -> None:
+        if self.state is not EngineState.DEAD:
+            log.error("The process that decodes has ended.", model=self._alias)
+            self.state = EngineState.DEAD
+
+    async def _first_step(self, steps: AsyncGenerator[Step, None], plan: Plan) -> Step:
+        seconds = self._options.schema_seconds if plan.is_structured else None
+        try:
+            async with asyncio.timeout(seconds):
+                return await anext(steps)
+        except TimeoutError:
+            raise EngineRefusedError(
+                f"The schema was not compiled within {seconds:g} seconds; ask for fewer alternatives and repetitions."
+            ) from None
+
+
+def _read_input(request: EngineRequest) -> TextInput:
+    try:
+        return TextInput.model_validate(request.input)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise EngineRefusedError(f"The input does not fit the kind '{request.kind}': {first['msg']}.") from None
+
+
+def _figures(metrics: Any) -> JsonObject:
+    """Return how long the parts of a request took, by the decoder's own clock."""
+    if metrics is None:
+        return {}
+    decoded = metrics.last_token_ts - metrics.first_token_ts
+    return {
+        "engine_queue_ms": round((metrics.scheduled_ts - metrics.queued_ts) * 1000, 1),
+        "prefill_ms": round((metrics.first_token_ts - metrics.scheduled_ts) * 1000, 1),
+        "decode_ms": round(decoded * 1000, 1),
+        "time_per_output_token_ms": round(decoded * 1000 / max(1, metrics.num_generation_tokens - 1), 2),
+        "preemptions": metrics.num_preemptions,
+    }
+
+
+def create(model: Model, device: str, locate: Callable[[str], str]) -> TextEngine:
+    """Make the engine of a placement."""
+
+    def make_decoder(options: TextOptions) -> Decoder:
+        # Imported by the thread that loads: vLLM takes seconds, in which the worker already says that it loads.
+        from workers.engines.decoder import Setting, VllmDecoder  # noqa: PLC0415 - takes seconds
+
+        adapters = {name: locate(adapter.source) for name, adapter in model.adapters.items()}
+        return VllmDecoder(
+            Setting(
+                locate(model.source),
+                model.revision,
+                device,
+                model.max_in_flight,
+                model.context_length,
+                adapters,
+                options,
+            )
+        )
+
+    return TextEngine(model, make_decoder)
