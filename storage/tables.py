@@ -6,7 +6,7 @@ Times are epoch seconds of the database's clock. JSON is text: no dialect rewrit
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy import Column, Double, Index, Integer, MetaData, SmallInteger, Table, Text
+from sqlalchemy import BigInteger, Column, Double, Index, Integer, MetaData, SmallInteger, Table, Text
 
 metadata = MetaData()
 
@@ -221,3 +221,19 @@ webhook_attempts = Table(
     Column("latency_ms", Double, nullable=False),
     Column("error", Text),
 )
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("caller_id"),
+    _text("purpose"),
+    _text("filename"),
+    Column("bytes", BigInteger, nullable=False),
+    _text("sha256"),
+    _time("created_at"),
+    Column("expires_at", Double),
+    Index("files_caller", "caller_id", "id"),
+)
+IS_EXPIRING = sa.text("expires_at IS NOT NULL")
+Index("files_expiring", files.c.expires_at, postgresql_where=IS_EXPIRING, sqlite_where=IS_EXPIRING)

@@ -4,12 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from io import BytesIO
 from urllib.parse import quote, urlencode
 
-from schemas.errors import NotFoundError
+from schemas.errors import NotFoundError, ObjectStoreFaultError
 from storage.objects.port import StoredObject, check_key, check_prefix, disposition
+
+
+class MemoryUpload:
+    """An upload to memory."""
+
+    def __init__(self, store: MemoryObjectStore, key: str) -> None:
+        self._store = store
+        self._key = key
+        self._content = bytearray()
+        self.begun_at = time.time()
+
+    def add(self, part: bytes | bytearray) -> None:
+        """Take the next part."""
+        self._content += part
+
+    def finish(self) -> None:
+        """Store the object."""
+        if not self._store.end_upload(self._key, self):
+            raise ObjectStoreFaultError
+        self._store.put(self._key, bytes(self._content), "")
+
+    def abort(self) -> None:
+        """Forget the parts."""
+        self._store.end_upload(self._key, self)
 
 
 class MemoryObjectStore:
@@ -18,6 +44,7 @@ class MemoryObjectStore:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._objects: dict[str, tuple[bytes, datetime]] = {}
+        self._uploads: list[tuple[str, MemoryUpload]] = []
 
     def put(self, key: str, content: bytes, content_type: str) -> str:  # noqa: ARG002 - our rows have the type
         """Store an object."""
@@ -31,6 +58,31 @@ class MemoryObjectStore:
             if check_key(key) not in self._objects:
                 raise NotFoundError
             return self._objects[key][0]
+
+    def open_read(self, key: str) -> BytesIO:
+        """Begin to read an object."""
+        return BytesIO(self.get(key))
+
+    def open_upload(self, key: str, content_type: str) -> MemoryUpload:  # noqa: ARG002 - our rows have the type
+        """Begin to store an object."""
+        upload = MemoryUpload(self, check_key(key))
+        with self._lock:
+            self._uploads.append((key, upload))
+        return upload
+
+    def end_upload(self, key: str, upload: MemoryUpload) -> bool:
+        """Forget an upload; False when it was forgotten before."""
+        with self._lock:
+            known = (key, upload) in self._uploads
+            if known:
+                self._uploads.remove((key, upload))
+        return known
+
+    def abort_uploads(self, prefix: str, begun_before: float) -> int:
+        """Forget old uploads."""
+        with self._lock:
+            old = [one for one in self._uploads if one[0].startswith(prefix) and one[1].begun_at < begun_before]
+        return sum(self.end_upload(*one) for one in old)
 
     def head(self, key: str) -> int | None:
         """Return an object's size in bytes."""

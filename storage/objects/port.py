@@ -24,6 +24,34 @@ class StoredObject:
     bytes: int
 
 
+class Upload(Protocol):
+    """An object that arrives in parts; nobody sees it before it is whole."""
+
+    def add(self, part: bytes | bytearray) -> None:
+        """Store the next part: at least 5 MiB, but for the last one."""
+        ...
+
+    def finish(self) -> None:
+        """Make one object of the parts, replacing what was there."""
+        ...
+
+    def abort(self) -> None:
+        """Forget the parts; after the end it does nothing."""
+        ...
+
+
+class Reader(Protocol):
+    """An object's bytes, from the first on."""
+
+    def read(self, limit: int) -> bytes:
+        """Return the next bytes, up to so many; none at the end."""
+        ...
+
+    def close(self) -> None:
+        """Stop reading."""
+        ...
+
+
 class ObjectStore(Protocol):
     """Bytes under keys. Every call may block for seconds, so it belongs into a thread; only presigning does not.
 
@@ -36,6 +64,18 @@ class ObjectStore(Protocol):
 
     def get(self, key: str) -> bytes:
         """Return an object's bytes; NotFoundError when there is none."""
+        ...
+
+    def open_read(self, key: str) -> Reader:
+        """Begin to read an object that is too large for the memory; NotFoundError when there is none."""
+        ...
+
+    def open_upload(self, key: str, content_type: str) -> Upload:
+        """Begin to store an object that is too large for the memory."""
+        ...
+
+    def abort_uploads(self, prefix: str, begun_before: float) -> int:
+        """Forget up to a thousand uploads that began before a moment and never ended; return how many."""
         ...
 
     def head(self, key: str) -> int | None:
@@ -83,6 +123,11 @@ def object_key(job_id: str, attempt: int, name: str) -> str:
 def input_key(job_id: str) -> str:
     """Return the key of a job's input."""
     return check_key(f"{job_prefix(job_id)}input.json")
+
+
+def file_key(file_id: str) -> str:
+    """Return the key of a file's content."""
+    return check_key(f"files/{file_id}/content")
 
 
 def job_prefix(job_id: str) -> str:

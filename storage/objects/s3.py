@@ -6,17 +6,16 @@ What each job needs, a put and addresses to hand out, we sign and send ourselves
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
-from urllib3.exceptions import HTTPError
 
 from schemas.errors import NotFoundError, ObjectStoreFaultError
 from storage.objects.connections import CONNECT_SECONDS, READ_SECONDS, open_pool
+from storage.objects.faults import faults
+from storage.objects.multipart import S3Reader, S3Upload, abort_uploads
 from storage.objects.port import StoredObject, check_key, check_prefix, disposition
 from storage.objects.signature import Signer
 from storage.settings import StorageSettings
@@ -26,7 +25,6 @@ AWS_DEFAULT_REGION = "us-east-1"
 OK = 200
 SAID_BYTES = 500
 
-_MISSING = {"NoSuchKey", "404"}
 _CONFIG = Config(
     signature_version="s3v4",
     s3={"addressing_style": "path"},
@@ -70,7 +68,7 @@ class S3ObjectStore:
         sha256 = hashlib.sha256(content).hexdigest()
         headers = {"content-type": content_type}
         address, headers = self._signer.sign("PUT", self._bucket, check_key(key), headers, sha256)
-        with _faults():
+        with faults():
             answer = self._pool.urlopen("PUT", address, redirect=False, body=content, headers=headers)
         if answer.status != OK:
             raise ObjectStoreFaultError from RuntimeError(
@@ -80,14 +78,27 @@ class S3ObjectStore:
 
     def get(self, key: str) -> bytes:
         """Return an object's bytes."""
-        with _faults():
+        with faults():
             content: bytes = self._client.get_object(Bucket=self._bucket, Key=check_key(key))["Body"].read()
         return content
+
+    def open_read(self, key: str) -> S3Reader:
+        """Begin to read an object."""
+        with faults():
+            return S3Reader(self._client.get_object(Bucket=self._bucket, Key=check_key(key))["Body"])
+
+    def open_upload(self, key: str, content_type: str) -> S3Upload:
+        """Begin a multipart upload."""
+        return S3Upload(self._client, self._bucket, check_key(key), content_type)
+
+    def abort_uploads(self, prefix: str, begun_before: float) -> int:
+        """Forget old multipart uploads."""
+        return abort_uploads(self._client, self._bucket, prefix, begun_before)
 
     def head(self, key: str) -> int | None:
         """Return an object's size in bytes."""
         try:
-            with _faults():
+            with faults():
                 size: int = self._client.head_object(Bucket=self._bucket, Key=check_key(key))["ContentLength"]
         except NotFoundError:
             return None
@@ -97,7 +108,7 @@ class S3ObjectStore:
         """Delete objects, as many in one request as S3 allows."""
         for start in range(0, len(keys), PAGE_OBJECTS):
             names = [{"Key": check_key(key)} for key in keys[start : start + PAGE_OBJECTS]]
-            with _faults():
+            with faults():
                 answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": names, "Quiet": True})
             if errors := answer.get("Errors"):
                 raise ObjectStoreFaultError from RuntimeError(f"{len(errors)} not deleted, the first: {errors[0]}")
@@ -114,7 +125,7 @@ class S3ObjectStore:
         more = True
         while more and len(found) < limit:
             start = found[-1].key if found else after or ""
-            with _faults():
+            with faults():
                 page = self._client.list_objects_v2(
                     Bucket=self._bucket, Prefix=prefix, StartAfter=start, MaxKeys=min(limit - len(found), PAGE_OBJECTS)
                 )
@@ -148,7 +159,7 @@ class S3ObjectStore:
             return
         elsewhere = {"CreateBucketConfiguration": {"LocationConstraint": self._region}}
         try:
-            with _faults():
+            with faults():
                 options = {} if self._region == AWS_DEFAULT_REGION else elsewhere
                 self._client.create_bucket(Bucket=self._bucket, **options)
         except ObjectStoreFaultError:
@@ -163,7 +174,7 @@ class S3ObjectStore:
 
     def _has_bucket(self) -> bool:
         try:
-            with _faults():
+            with faults():
                 self._probe.head_bucket(Bucket=self._bucket)
         except NotFoundError:
             return False
@@ -180,15 +191,3 @@ def open_bucket(settings: StorageSettings, bucket: str | None = None) -> S3Objec
         public_endpoint=settings.s3_public_endpoint,
         region=settings.s3_region,
     )
-
-
-@contextmanager
-def _faults() -> Iterator[None]:
-    try:
-        yield
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") in _MISSING:
-            raise NotFoundError from error
-        raise ObjectStoreFaultError from error
-    except (BotoCoreError, HTTPError) as error:
-        raise ObjectStoreFaultError from error

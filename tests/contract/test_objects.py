@@ -17,6 +17,7 @@ from schemas.errors import NotFoundError, ObjectStoreFaultError
 from storage.objects.memory import MemoryObjectStore
 from storage.objects.port import ObjectStore, input_key, job_prefix, object_key
 from storage.objects.s3 import S3ObjectStore
+from storage.objects.writer import PART_BYTES, ObjectWriter, Written
 from tests.services import BUCKET, S3Server
 
 TEXT = "text/plain"
@@ -268,3 +269,82 @@ def test_a_missing_bucket_fails_the_check_until_it_is_made(door: Door) -> None:
     store.check()
     store.put("a", b"x", TEXT)
     store.close()
+
+
+PIECE = bytes(range(256)) * (PART_BYTES // 256)
+
+
+def written(store: ObjectStore, *pieces: bytes) -> Written:
+    writer = ObjectWriter(store, "a/large", TEXT)
+    for piece in pieces:
+        if writer.add(piece):
+            writer.flush()
+    return writer.finish()
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [(), (b"few",), (PIECE,), (PIECE, b"and ", b"more"), (PIECE, PIECE, PIECE[:1])],
+    ids=["nothing", "a few bytes", "one part", "a part and more", "three parts"],
+)
+def test_a_writer_makes_one_object_of_its_pieces(store: ObjectStore, pieces: tuple[bytes, ...]) -> None:
+    content = b"".join(pieces)
+    assert written(store, *pieces) == Written(len(content), hashlib.sha256(content).hexdigest())
+    assert store.get("a/large") == content
+    assert store.abort_uploads("a/", time.time() + 60) == 0
+
+
+def test_an_upload_is_seen_when_it_is_whole_and_not_before(store: ObjectStore) -> None:
+    writer = ObjectWriter(store, "a/large", TEXT)
+    writer.add(PIECE)
+    writer.flush()
+    assert keys(store, "a/") == []
+    assert store.head("a/large") is None
+    writer.finish()
+    assert keys(store, "a/") == ["a/large"]
+
+
+def test_an_aborted_upload_leaves_nothing(store: ObjectStore) -> None:
+    upload = store.open_upload("a/large", TEXT)
+    upload.add(PIECE)
+    upload.abort()
+    upload.abort()
+    assert store.abort_uploads("a/", time.time() + 60) == 0
+    assert keys(store, "a/") == []
+    with pytest.raises(ObjectStoreFaultError):
+        upload.finish()
+
+
+def test_an_upload_that_was_given_up_is_forgotten_once_it_is_old(store: ObjectStore) -> None:
+    lost, other = store.open_upload("a/large", TEXT), store.open_upload("b/large", TEXT)
+    lost.add(PIECE)
+    assert store.abort_uploads("a/", time.time() - 60) == 0
+    assert store.abort_uploads("a/", time.time() + 60) == 1
+    assert store.abort_uploads("a/", time.time() + 60) == 0
+    with pytest.raises(ObjectStoreFaultError):
+        lost.finish()
+    other.add(b"the last part may be small")
+    other.finish()
+    assert store.get("b/large") == b"the last part may be small"
+
+
+def test_a_large_object_is_read_piece_by_piece(store: ObjectStore) -> None:
+    store.put("a/large", PIECE + b"end", TEXT)
+    reader = store.open_read("a/large")
+    pieces = list(iter(lambda: reader.read(2**20), b""))
+    reader.close()
+    assert b"".join(pieces) == PIECE + b"end"
+    assert max(map(len, pieces)) <= 2**20
+
+
+def test_a_reader_may_stop_early(store: ObjectStore) -> None:
+    store.put("a/large", PIECE, TEXT)
+    reader = store.open_read("a/large")
+    assert reader.read(7) == PIECE[:7]
+    reader.close()
+    assert store.get("a/large") == PIECE
+
+
+def test_a_missing_object_is_not_opened(store: ObjectStore) -> None:
+    with pytest.raises(NotFoundError):
+        store.open_read("a/missing")
