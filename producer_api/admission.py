@@ -13,16 +13,20 @@ from pydantic_core import from_json
 
 from producer_api.answers import invalid
 from producer_api.services import Services
+from schemas.catalog import Model
 from schemas.errors import IdempotencyMismatchError, InvalidError, TooManyError
 from schemas.jobs import JobRequest
+from schemas.text import TextInput
 from storage import jobs
 from storage.jobs import NewJob, Submission
 from storage.objects.port import input_key
 from storage.rows import JobRow
 from tasks.addresses import read_rules
+from tasks.counting import Counting
 from tasks.dispatch import Dispatcher, Origin, Request, check_request, hint_width, new_job
 from tasks.freshness import Fresh
 from tasks.routing import find_model
+from tasks.text import Cost
 from tasks.webhooks.intake import row_of_webhook, webhook_of_row
 
 INLINE_CHARACTERS = 16 * 1024
@@ -46,9 +50,10 @@ class Accepted:
 class Admission:
     """Judges requests and makes them rows."""
 
-    def __init__(self, services: Services, dispatcher: Dispatcher) -> None:
+    def __init__(self, services: Services, dispatcher: Dispatcher, counting: Counting) -> None:
         self._services = services
         self._dispatcher = dispatcher
+        self._counting = counting
         self._waiting = WaitingJobs(services)
         self._rules = read_rules(services.task_settings)
 
@@ -88,6 +93,7 @@ class Admission:
         services, now = self._services, time.time()
         model = find_model(services.catalog, request.model)
         check_request(request, model, now)
+        given, cost = await self._judge(request, model)
         webhook = row_of_webhook(request.webhook, self._rules, origin.base) if request.webhook else None
         await self._waiting.reserve(origin.caller_id)
         place = await self._dispatcher.place(model)
@@ -95,7 +101,8 @@ class Admission:
         job = new_job(request, model, place, origin, now=now, kept_seconds=kept_seconds)
         if retry_of or webhook:
             job = replace(job, retry_of=retry_of, webhook=webhook)
-        given = request.input.model_dump_json(exclude_none=True)
+        if cost:
+            job = replace(job, prefill_tokens=cost.prefill_tokens, max_new_tokens=cost.max_new_tokens)
         submission = await self._lay_out(job, given, origin, request)
         admitted = await services.database.awrite(jobs.submit, submission)
         if not admitted.same_request:
@@ -105,6 +112,13 @@ class Admission:
         if job.run_at is None:
             services.hints.send(job.queue, width=hint_width(model.max_in_flight))
         return Accepted(job.id, job, given)
+
+    async def _judge(self, request: Request, model: Model) -> tuple[str, Cost | None]:
+        """Return the input as it is stored, and what it is predicted to cost."""
+        given, cost = request.input, None
+        if isinstance(given, TextInput):
+            given, cost = await self._counting.judge(given, model)
+        return given.model_dump_json(exclude_defaults=True), cost
 
     async def _lay_out(self, job: NewJob, given: str, origin: Origin, request: Request) -> Submission:
         fingerprint = _fingerprint(request, job.retry_of) if origin.idempotency_key else ""

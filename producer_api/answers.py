@@ -60,17 +60,23 @@ def invalid(error: ValidationError) -> StokerError:
     if first["type"] == "json_invalid":
         return MalformedError(f"The request body is not valid JSON ({first['ctx']['error']}); send one JSON object.")
     param = field_name(error, first)
-    if param is None:
-        return MalformedError("The request body must be one JSON object.")
     others = f" ({len(found) - 1} more after it)" if len(found) > 1 else ""
-    return InvalidError(sentence(first, param) + others, param=param)
+    if param is not None:
+        return InvalidError(sentence(first, param) + others, param=param)
+    if first["type"] == "value_error":  # about several fields together
+        return InvalidError(f"The request is not valid: {_reason(first)}." + others)
+    return MalformedError("The request body must be one JSON object.")
 
 
 def field_name(error: ValidationError, details: ErrorDetails) -> str | None:
     """Return the field's name as the caller wrote it: `input.messages.0.role`."""
-    parts = [str(part)[:NAME_CHARACTERS] for part in details["loc"]]
     if details["type"].startswith("union_tag"):
         return "kind"
+    # What is in brackets tells shapes apart and is no name of a field, unless the caller made it up.
+    *inner, last = [str(part)[:NAME_CHARACTERS] for part in details["loc"]] or [""]
+    parts = [part for part in inner if not part.startswith("[")]
+    if not last.startswith("[") or details["type"] == "extra_forbidden":
+        parts.append(last)
     if error.title.startswith("tagged-union"):
         parts = parts[1:]  # the union's own tag
     return ".".join(parts) or None
@@ -84,5 +90,9 @@ def sentence(details: ErrorDetails, param: str, noun: str = "field") -> str:
         return f"The {noun} '{param}' is missing; add it."
     if details["type"] == "union_tag_invalid":
         return f"The field 'kind' must be one of {', '.join(Kind)}."
+    return f"The {noun} '{param}' is not valid: {_reason(details)}."
+
+
+def _reason(details: ErrorDetails) -> str:
     message = details["msg"].removeprefix("Value error, ")
-    return f"The {noun} '{param}' is not valid: {message[0].lower()}{message[1:]}."
+    return message[0].lower() + message[1:]

@@ -75,6 +75,7 @@ def route_app(docs_url: str | None = None) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     api: Api = app.state.api
     looking = asyncio.create_task(_look_around(api))
+    api.counting.begin()
     try:
         yield
     finally:

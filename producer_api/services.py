@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from producer_api.settings import ApiSettings
 from schemas.catalog import Catalog
@@ -13,11 +15,12 @@ from storage.event_log.port import EventLog
 from storage.event_log.streams import RedisEventLog
 from storage.hints import AsyncHints
 from storage.objects.port import ObjectStore
-from storage.objects.s3 import S3ObjectStore
+from storage.objects.s3 import S3ObjectStore, open_bucket
 from storage.redis import AsyncRedis, async_client
 from storage.settings import StorageSettings
 from tasks.dispatch import HINT_TASK
 from tasks.settings import TaskSettings
+from tasks.weights import Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,7 @@ class Services:
     catalog: Catalog
     database: Database
     objects: ObjectStore
+    weights: Weights
     redis: AsyncRedis
     hints: AsyncHints
     events: EventLog
@@ -54,6 +58,7 @@ def open_services(
         catalog=catalog,
         database=database,
         objects=open_objects(storage),
+        weights=Weights(partial(open_bucket, storage), Path(storage.weights_dir)),
         redis=redis,
         hints=AsyncHints(redis, HINT_TASK),
         events=RedisEventLog(redis),

@@ -18,6 +18,7 @@ from producer_api.views import Views
 from producer_api.waiting import Watch
 from producer_api.webhooks import Webhooks
 from storage.callers import KeyRow
+from tasks.counting import Counting
 from tasks.dispatch import Dispatcher
 from tasks.freshness import Fresh
 
@@ -30,6 +31,7 @@ class Api:
 
     services: Services
     dispatcher: Dispatcher
+    counting: Counting
     keys: Keys
     admission: Admission
     views: Views
@@ -43,11 +45,13 @@ class Api:
 def build_api(services: Services) -> Api:
     """Build everything that one process needs."""
     dispatcher = Dispatcher(services.database)
+    counting = Counting(services.catalog, services.weights)
     return Api(
         services=services,
         dispatcher=dispatcher,
+        counting=counting,
         keys=Keys(services.database),
-        admission=Admission(services, dispatcher),
+        admission=Admission(services, dispatcher, counting),
         views=Views(services, dispatcher),
         watch=Watch(services.database, services.bell),
         measures=Measures(),

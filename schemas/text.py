@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal, NotRequired, Self, TypedDict
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag, model_validator
 
 from schemas.base import JsonObject, Strict
 
@@ -17,6 +17,25 @@ CHOICES_LIMIT = 16
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 """What tools and schemas are called."""
+
+
+def _type_of(value: object) -> str | None:
+    """Return what a value says of its own type, in the brackets that keep it out of the names of fields."""
+    said = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return f"[{said}]" if isinstance(said, str) else None
+
+
+def _shape_of(value: object) -> str | None:
+    if isinstance(value, str):
+        return "[words]"
+    if isinstance(value, list):
+        return "[parts]"
+    return "[object]" if isinstance(value, dict | Strict) else None
+
+
+def _one_of(choose: Callable[[object], str | None], message: str) -> Discriminator:
+    """Return what tells the shapes of a field apart, and says so when none of them is there."""
+    return Discriminator(choose, custom_error_type="unknown_shape", custom_error_message=message)
 
 
 class TextPart(Strict):
@@ -40,7 +59,14 @@ class ImagePart(Strict):
     image_url: ImageUrl
 
 
-Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+Part = Annotated[
+    Annotated[TextPart, Tag("[text]")] | Annotated[ImagePart, Tag("[image_url]")],
+    _one_of(_type_of, "The 'type' of a part is 'text' or 'image_url'"),
+]
+Content = Annotated[
+    Annotated[str, Tag("[words]")] | Annotated[list[Part], Tag("[parts]")],
+    _one_of(_shape_of, "Send text, or a list of parts"),
+]
 
 
 class CalledFunction(Strict):
@@ -62,7 +88,7 @@ class Message(Strict):
     """One turn of a conversation."""
 
     role: Literal["system", "user", "assistant", "tool"]
-    content: str | list[Part] | None = None
+    content: Content | None = None
     name: str | None = Field(None, max_length=64)
     tool_calls: list[ToolCall] | None = Field(None, min_length=1, max_length=TOOLS_LIMIT)
     tool_call_id: str | None = Field(None, min_length=1, max_length=128)
@@ -139,7 +165,16 @@ class SchemaFormat(Strict):
     json_schema: Schema
 
 
-ResponseFormat = Annotated[PlainFormat | SchemaFormat, Field(discriminator="type")]
+ResponseFormat = Annotated[
+    Annotated[PlainFormat, Tag("[text]")]
+    | Annotated[PlainFormat, Tag("[json_object]")]
+    | Annotated[SchemaFormat, Tag("[json_schema]")],
+    _one_of(_type_of, "Its 'type' is 'text', 'json_object' or 'json_schema'"),
+]
+ToolChoice = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag("[words]")] | Annotated[ChosenTool, Tag("[object]")],
+    _one_of(_shape_of, "Send 'none', 'auto', 'required', or the one tool that must be called"),
+]
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=STOP_CHARACTERS)]
 
 
@@ -170,7 +205,7 @@ class TextInput(Strict):
         list[Stop], BeforeValidator(_as_list, json_schema_input_type=str | list[str]), Field(max_length=STOPS_LIMIT)
     ] = Field(default_factory=list, description="The answer ends before any of these.")
     tools: list[Tool] = Field(default_factory=list, max_length=TOOLS_LIMIT)
-    tool_choice: Literal["none", "auto", "required"] | ChosenTool = "auto"
+    tool_choice: ToolChoice = "auto"
     response_format: ResponseFormat | None = None
     stream: bool = Field(default=True, description="Say the words in the job's events while they come.")
 

@@ -22,6 +22,7 @@ from tasks.engine import EngineState
 from tasks.freshness import Fresh
 from tasks.ranking import rank
 from tasks.routing import Load, Placement, choose, placements_of
+from tasks.text import LONGEST_TOKEN_CHARACTERS, check_text
 
 Request = TextJob | ImageJob | EmbeddingJob
 
@@ -32,8 +33,6 @@ HINTS_PER_SLOT = 2
 COUNTED_JOBS = 1000
 """How far a backlog is counted when it is only compared with others."""
 LOADS_SECONDS = 1.0
-LONGEST_TOKEN_CHARACTERS = 16
-"""More characters than this for each token of the context certainly do not fit; fewer the engine judges."""
 FARTHEST_RUN_AT_SECONDS = 365 * 86_400
 COMING = (EngineState.NEW, EngineState.LOADING, EngineState.WARMING)
 
@@ -158,21 +157,9 @@ def check_request(request: Request, model: Model, now: float) -> None:
             "'policy.run_at' is more than a year away; choose an earlier moment.", param="policy.run_at"
         )
     if isinstance(request.input, TextInput):
-        _check_length(request.input, model)
+        check_text(request.input, model)
     if isinstance(request.input, EmbeddingInput):
         _check_embedding(request.input, model)
-
-
-def _check_length(given: TextInput, model: Model) -> None:
-    characters = len(given.text)
-    longest = model.context_length * LONGEST_TOKEN_CHARACTERS
-    if characters > longest:
-        field = "input.prompt" if given.messages is None else "input.messages"
-        raise InvalidError(
-            f"'{field}' has {characters:,} characters, which cannot fit the context of '{model.alias}' "
-            f"({model.context_length:,} tokens); send less.",
-            param=field,
-        )
 
 
 def _check_embedding(given: EmbeddingInput, model: Model) -> None:

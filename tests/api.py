@@ -34,6 +34,7 @@ from storage.redis import async_client
 from storage.rows import ClaimedJob, JobRow, to_json
 from tasks.dispatch import HINT_TASK, declare_queues
 from tasks.settings import TaskSettings
+from tasks.weights import Weights
 
 NOWHERE = "redis://127.0.0.1:1/0"
 TEXT: JsonObject = {"kind": "text", "model": "echo", "input": {"prompt": "hello"}}
@@ -72,6 +73,7 @@ def memory_services(database: Database, **settings: Any) -> Services:
         catalog=catalog(),
         database=database,
         objects=MemoryObjectStore(),
+        weights=Weights(lambda _: MemoryObjectStore(), Path()),
         redis=redis,
         hints=AsyncHints(redis, HINT_TASK),
         events=MemoryEventLog(bell),

@@ -25,7 +25,7 @@ async def test_the_same_request_is_the_same_job(desk: Desk) -> None:
 
 async def test_a_request_says_the_same_when_it_only_looks_different(desk: Desk) -> None:
     first = await submit(desk)
-    spelled_out = '{ "input":{"max_tokens":256, "prompt":"hello"},"policy":{},"model":"echo","kind":"text"}'
+    spelled_out = '{ "input":{"n":1, "prompt":"hello"},"policy":{},"model":"echo","kind":"text"}'
     again = await desk.client.post("/v1/jobs", content=spelled_out, headers=KEY)
     assert again.json()["id"] == first.json()["id"]
 

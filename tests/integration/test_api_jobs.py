@@ -25,7 +25,7 @@ async def test_a_submitted_job_is_a_row_and_can_be_looked_at(desk: Desk) -> None
     assert answer.headers["x-request-id"] == "r-1"
     assert float(answer.headers["x-stoker-overhead-ms"]) > 0
     assert view["status"] == "queued"
-    assert view["input"] == {"prompt": "hello", "max_tokens": 256}
+    assert view["input"] == {"prompt": "hello"}
     assert view["metadata"] == {"run": "a"}
     row = desk.row(view["id"])
     assert (row.request_id, row.queue, row.revision, row.timeout_seconds) == ("r-1", "text.echo.cpu0", "main", 60)
