@@ -7,25 +7,24 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from schemas.errors import FaultError
-from storage import retention
+from storage import files, retention
 from storage.database import Database
-from storage.objects.port import ObjectStore, StoredObject, job_prefix
+from storage.objects.port import ObjectStore, file_key, job_prefix
 from storage.webhooks import deliveries
 from tasks.logs import get_logger
+from tasks.orphans import Orphans
 from tasks.settings import TaskSettings
 
 ALL_JOBS = "jobs/"
+ALL_FILES = "files/"
 BATCH_JOBS = 100
 BATCHES = 20
-PAGE_OBJECTS = 1_000
-PAGES = 10
-"""One sweep looks at so many pages of objects; the next one goes on where it stopped."""
 
 log = get_logger(__name__)
 
 
 class Sweep:
-    """The slow duties, and how far the search for orphans has come."""
+    """The slow duties."""
 
     def __init__(
         self,
@@ -39,12 +38,22 @@ class Sweep:
         self._objects = objects
         self._settings = settings
         self._erase_events = erase_events
-        self._looked_at: str | None = None
+        age_seconds = settings.orphan_age_seconds
+        self._orphans = (
+            Orphans(database, objects, ALL_JOBS, retention.referenced_objects, age_seconds),
+            Orphans(database, objects, ALL_FILES, files.with_objects, age_seconds),
+        )
 
     def run(self) -> str:
         """Do every duty once, for a bounded time."""
         done = []
-        for duty in (self.erase_retained, self.delete_orphans, self.forget):
+        for duty in (
+            self.erase_retained,
+            self.delete_files,
+            self.delete_orphans,
+            self.abort_uploads,
+            self.forget,
+        ):
             try:
                 done.append(f"{duty.__name__} {duty()}")
             except FaultError as fault:
@@ -65,19 +74,19 @@ class Sweep:
             count += len(erased)
         return count
 
+    def delete_files(self) -> int:
+        """Delete files whose time has come: rows first, as above."""
+        gone = self._database.transact(partial(files.delete_expired, limit=BATCH_JOBS * BATCHES))
+        self._objects.delete([file_key(file_id) for file_id in gone])
+        return len(gone)
+
     def delete_orphans(self) -> int:
-        """Delete objects under jobs that have no row, or an erased one, once they are old enough."""
-        count = 0
-        for _ in range(PAGES):
-            page = self._objects.list(ALL_JOBS, self._looked_at, PAGE_OBJECTS)
-            orphans = self._orphans(page)
-            if orphans:
-                self._objects.delete(orphans)
-                count += len(orphans)
-            self._looked_at = page[-1].key if len(page) == PAGE_OBJECTS else None
-            if self._looked_at is None:
-                break
-        return count
+        """Delete objects that no row knows, once they are old enough."""
+        return sum(orphans.delete() for orphans in self._orphans)
+
+    def abort_uploads(self) -> int:
+        """Forget uploads whose API process died in the middle."""
+        return self._objects.abort_uploads(ALL_FILES, time.time() - self._settings.orphan_age_seconds)
 
     def forget(self) -> int:
         """Delete the rows of jobs erased long ago, old idempotency keys and deliveries that ended long ago."""
@@ -90,13 +99,3 @@ class Sweep:
                 connection, kept.rows_kept_seconds, kept.idempotency_kept_seconds, BATCH_JOBS * BATCHES
             )
         )
-
-    def _orphans(self, page: Sequence[StoredObject]) -> list[str]:
-        oldest = time.time() - self._settings.orphan_age_seconds
-        old = [one.key for one in page if one.modified_at.timestamp() < oldest]
-        owners = {key: key.split("/")[1] for key in old}
-        if not owners:
-            return []
-        ids = sorted(set(owners.values()))
-        kept = self._database.read(lambda connection: retention.referenced_objects(connection, ids))
-        return [key for key, owner in owners.items() if not kept.get(owner, False)]

@@ -5,11 +5,14 @@ import time
 import pytest
 
 from schemas.errors import ObjectStoreFaultError
+from schemas.ids import new_id
 from schemas.jobs import Status
+from storage import files
 from storage.database import Database
+from storage.files import NewFile
 from storage.objects.memory import MemoryObjectStore
-from storage.objects.port import object_key
-from tasks import sweep as sweeping
+from storage.objects.port import file_key, object_key
+from tasks import orphans
 from tasks.settings import TaskSettings
 from tasks.sweep import Sweep
 from tests.contract.sql import claim_one, finish, row, submit
@@ -56,7 +59,7 @@ def test_what_is_past_its_retention_is_erased(world: World) -> None:
     old, _ = world.ended_job(NOW)
     young, kept = world.ended_job(3600)
     time.sleep(0.01)
-    assert world.sweep.run() == "erase_retained 1, delete_orphans 0, forget 0"
+    assert world.sweep.run() == "erase_retained 1, delete_files 0, delete_orphans 0, abort_uploads 0, forget 0"
     found = row(world.database, old)
     assert (found.status, found.output, found.artifacts) == ("succeeded", None, None)
     assert found.erased_at is not None
@@ -103,14 +106,45 @@ def test_objects_of_an_erased_job_are_orphans(world: World) -> None:
 
 
 def test_a_long_list_is_searched_over_several_sweeps(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweeping, "PAGE_OBJECTS", 2)
-    monkeypatch.setattr(sweeping, "PAGES", 1)
+    monkeypatch.setattr(orphans, "PAGE_OBJECTS", 2)
+    monkeypatch.setattr(orphans, "PAGES", 1)
     kept = [world.put(submit(world.database)) for _ in range(3)]
     for number in range(3):
         world.put(f"job_unknown{number}")
     time.sleep(0.01)
     assert sum(world.sweep.delete_orphans() for _ in range(4)) == 3
     assert sorted(world.keys()) == sorted(kept)
+
+
+def add_file(world: World, kept_seconds: float | None = None) -> str:
+    """A file with its object; its key."""
+    new = NewFile(new_id("file"), "caller_a", "batch", "lines.jsonl", 2, "0" * 64, kept_seconds)
+    world.database.transact(lambda connection: files.add(connection, new))
+    world.objects.put(file_key(new.id), b"{}", "application/jsonl")
+    return file_key(new.id)
+
+
+def test_files_are_deleted_when_their_time_has_come(world: World) -> None:
+    expired, kept = add_file(world, -1.0), [add_file(world, 3600.0), add_file(world)]
+    time.sleep(0.01)
+    assert world.sweep.run() == "erase_retained 0, delete_files 1, delete_orphans 0, abort_uploads 0, forget 0"
+    assert world.keys() == kept
+
+
+def test_a_file_without_a_row_is_an_orphan(world: World) -> None:
+    kept = add_file(world)
+    world.objects.put(file_key("file_unknown"), b"{}", "application/jsonl")
+    time.sleep(0.01)
+    assert world.sweep.delete_orphans() == 1
+    assert world.keys() == [kept]
+
+
+def test_an_upload_that_never_ended_is_forgotten(world: World) -> None:
+    upload = world.objects.open_upload(file_key("file_unknown"), "application/jsonl")
+    time.sleep(0.01)
+    assert world.sweep.abort_uploads() == 1
+    with pytest.raises(ObjectStoreFaultError):
+        upload.finish()
 
 
 class SickStore(MemoryObjectStore):
@@ -126,7 +160,7 @@ def test_a_sick_store_cuts_one_duty_short(database: Database) -> None:
     )
     world.ended_job(NOW)
     time.sleep(0.01)
-    assert world.sweep.run() == "delete_orphans 1, forget 0"
+    assert world.sweep.run() == "delete_files 0, delete_orphans 1, abort_uploads 0, forget 0"
 
 
 def test_rows_of_jobs_erased_long_ago_are_forgotten(database: Database) -> None:
@@ -134,4 +168,4 @@ def test_rows_of_jobs_erased_long_ago_are_forgotten(database: Database) -> None:
     world.ended_job(NOW)
     world.ended_job(3600)
     time.sleep(0.01)
-    assert world.sweep.run() == "erase_retained 1, delete_orphans 0, forget 1"
+    assert world.sweep.run() == "erase_retained 1, delete_files 0, delete_orphans 0, abort_uploads 0, forget 1"
