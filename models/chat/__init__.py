@@ -1,0 +1,1 @@
+"""Ember, the demo chat model: lessons, training and weights."""
