@@ -112,6 +112,6 @@ def _standing(key: KeyRow) -> tuple[str, str]:
 
 
 def _revoke(database: Database, arguments: argparse.Namespace) -> str:
-    if not database.transact(lambda connection: callers.revoke_key(connection, arguments.key_id, None)):
+    if not database.transact(lambda connection: callers.revoke_key(connection, arguments.key_id)):
         raise StartError(f"There is no key '{arguments.key_id}'; `python -m producer_api keys list` shows all.")
     return f"The key {arguments.key_id} is revoked."

@@ -124,10 +124,8 @@ def list_keys(connection: sa.Connection, caller_id: str | None) -> list[KeyRow]:
     return [_key_row(row) for row in connection.execute(query.order_by(api_keys.c.id.desc()))]
 
 
-def revoke_key(connection: sa.Connection, key_id: str, caller_id: str | None) -> bool:
-    """End a key's life; False when there is no such key of that caller."""
-    which = api_keys.c.id == key_id
-    if caller_id is not None:
-        which = sa.and_(which, api_keys.c.caller_id == caller_id)
+def revoke_key(connection: sa.Connection, key_id: str) -> bool:
+    """End a key's life; False when there is no such key."""
     when = sa.func.coalesce(api_keys.c.revoked_at, db_now())
-    return connection.execute(sa.update(api_keys).where(which).values(revoked_at=when)).rowcount == 1
+    revoking = sa.update(api_keys).where(api_keys.c.id == key_id).values(revoked_at=when)
+    return connection.execute(revoking).rowcount == 1

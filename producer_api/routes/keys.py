@@ -1,4 +1,4 @@
-"""API keys: made, listed and revoked by those who hold one."""
+"""API keys: made and revoked by admins, so that whoever finds a key can neither outlive nor lock out its owner."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from producer_api.authentication import DAY_SECONDS, Scope, make_key
 from producer_api.body import read_as
 from producer_api.documents import KeyList, NewKeyAnswer
 from producer_api.openapi import answers, body, errors
-from producer_api.state import ApiHere, Reader, Submitter
+from producer_api.state import Admin, ApiHere, Reader
 from schemas.base import JsonObject, Strict
 from schemas.errors import ForbiddenError, InvalidError, NotFoundError
 from storage import callers
@@ -41,11 +41,9 @@ WANTED = {"requestBody": body("KeyRequest", {"a month": {"value": EXAMPLE}})}
 
 
 @router.post("", status_code=201, responses=answers(201, NewKeyAnswer), openapi_extra=WANTED)
-async def create_key(request: Request, api: ApiHere, key: Submitter) -> Response:
+async def create_key(request: Request, api: ApiHere, key: Admin) -> Response:
     """Make a key. Its secret is in this answer and never again."""
     wanted = await read_as(KeyRequest, request)
-    if wanted.caller not in (None, key.caller) and Scope.ADMIN not in key.scopes:
-        raise ForbiddenError("Only a key with the scope 'admin' may make keys for another caller; leave 'caller' out.")
     if missing := set(wanted.scopes) - key.scopes:
         raise ForbiddenError(f"A key may not give what it lacks: take {', '.join(sorted(missing))} out of 'scopes'.")
     expires_at = _expiry(wanted, key)
@@ -87,11 +85,10 @@ async def list_keys(api: ApiHere, key: Reader, caller: str | None = None) -> Res
 
 
 @router.delete("/{key_id}", status_code=204, responses=errors(NotFoundError))
-async def revoke_key(api: ApiHere, key: Submitter, key_id: str) -> Response:
-    """Revoke a key of your caller, or as an admin anybody's; within five seconds it opens nothing."""
-    whose = None if Scope.ADMIN in key.scopes else key.caller_id
-    if not await api.services.database.atransact(lambda connection: callers.revoke_key(connection, key_id, whose)):
-        raise NotFoundError(f"There is no key '{key_id[:100]}' of yours; GET /v1/keys lists those there are.")
+async def revoke_key(api: ApiHere, _key: Admin, key_id: str) -> Response:
+    """Revoke anybody's key; within five seconds it opens nothing."""
+    if not await api.services.database.atransact(lambda connection: callers.revoke_key(connection, key_id)):
+        raise NotFoundError(f"There is no key '{key_id[:100]}'; GET /v1/keys?caller=* lists those there are.")
     return Response(status_code=204)
 
 
