@@ -37,8 +37,21 @@ async def find_job(request: Request, job_id: str, caller_id: str) -> Stored:
     request.scope["job_id"] = job_id
     stored = await api_of(request).views.find(job_id, caller_id)
     if stored is None:
-        raise NotFoundError(f"There is no job '{job_id[:100]}' of yours; GET /v1/jobs lists those there are.")
+        raise _not_found(job_id)
     return stored
+
+
+async def find_row(request: Request, job_id: str, caller_id: str) -> JobRow:
+    """Return the row alone of a caller's job, for those who do not show it."""
+    request.scope["job_id"] = job_id
+    row = await api_of(request).services.database.aread(lambda connection: jobs.find(connection, job_id, caller_id))
+    if row is None:
+        raise _not_found(job_id)
+    return row
+
+
+def _not_found(job_id: str) -> NotFoundError:
+    return NotFoundError(f"There is no job '{job_id[:100]}' of yours; GET /v1/jobs lists those there are.")
 
 
 async def wait_for_end(request: Request, job_id: str, seconds: float) -> None:

@@ -17,6 +17,8 @@ POLL_SECONDS = 1.0
 """How soon an end is noticed when no bell rings, because Redis is sick."""
 PAUSE_SECONDS = 0.01
 """Between two looks at SQL, so that bells which ring together are answered together."""
+LISTENING_SECONDS = 0.1
+"""So long a watch waits to be told that nothing is missed any more; a sick Redis says so when it is back."""
 GONE = "gone"
 ENDED = {*TERMINAL, GONE}
 
@@ -47,6 +49,8 @@ class Watch:
     async def over(self, job_id: str) -> AsyncIterator[Watcher]:
         """Watch a job; look at it only after this began, or its end may be missed."""
         async with self._bell.listen(job_id) as ring:
+            if await ring.wait(LISTENING_SECONDS):
+                ring.take()
             watcher = Watcher(ring)
             self._watchers.setdefault(job_id, set()).add(watcher)
             if self._task is None:

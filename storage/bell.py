@@ -81,7 +81,7 @@ class Bell(Protocol):
     """The bells of all jobs, as one event loop sees them."""
 
     def listen(self, job_id: str) -> AbstractAsyncContextManager[Ring]:
-        """Hear one job's bell; look at the job only after this began, or a ring may be missed."""
+        """Hear one job's bell; it rings once when listening has really begun, and only then nothing is missed."""
         ...
 
     async def ring(self, job_ids: Sequence[str]) -> None:
@@ -124,6 +124,7 @@ class MemoryBell:
 
     def _enter(self, channel: str, ring: Ring) -> None:
         self._rings.setdefault(channel, set()).add(ring)
+        ring.strike()
 
     def _leave(self, channel: str, ring: Ring) -> None:
         self._rings[channel].discard(ring)
@@ -142,7 +143,7 @@ class MemoryBell:
 class RedisBell(MemoryBell):
     """Bells between processes: one connection, whatever the number of waiters.
 
-    A waiter is also rung when Redis confirms the subscription, first or anew: something may have happened before.
+    All who wait are also rung when Redis confirms a subscription anew: something may have happened before.
     """
 
     def __init__(self, client: AsyncRedis) -> None:
@@ -162,9 +163,10 @@ class RedisBell(MemoryBell):
         await self._subscription.aclose()
 
     def _enter(self, channel: str, ring: Ring) -> None:
-        if channel not in self._rings:
-            self._subscription.add(channel)
-        super()._enter(channel, ring)
+        self._rings.setdefault(channel, set()).add(ring)
+        self._subscription.add(channel)
+        if self._subscription.hears(channel):
+            ring.strike()
 
     def _leave(self, channel: str, ring: Ring) -> None:
         super()._leave(channel, ring)

@@ -35,10 +35,15 @@ class Subscription:
         self._heard = heard
         self._confirmed = confirmed
         self._wanted: set[str] = set()
+        self._hearing: set[str] = set()
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._heard_at = 0.0
         self._pause = FIRST_PAUSE_SECONDS
+
+    def hears(self, channel: str) -> bool:
+        """Say whether nothing is missed of a channel now."""
+        return channel in self._hearing
 
     def add(self, channel: str) -> None:
         """Listen to a channel from soon on; the first one opens the connection."""
@@ -73,6 +78,7 @@ class Subscription:
             async with redis_deadline():
                 await pubsub.subscribe(ANCHOR)
             self._heard_at = asyncio.get_running_loop().time()
+            self._hearing.clear()
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._hear(pubsub))
                 both.create_task(self._tell(pubsub))
@@ -84,7 +90,9 @@ class Subscription:
             if message["type"] == "message":
                 self._heard(message["channel"].decode(), message["data"])
             elif message["type"] == "subscribe":
-                self._confirmed(message["channel"].decode())
+                channel = message["channel"].decode()
+                self._hearing.add(channel)
+                self._confirmed(channel)
 
     async def _tell(self, pubsub: PubSub) -> None:
         """Send what changed since the last time in one go; ping when nothing did, to notice a dead connection."""
@@ -95,6 +103,7 @@ class Subscription:
             if new := wanted - told:
                 await pubsub.subscribe(*new)
             if old := told - wanted:
+                self._hearing -= old
                 await pubsub.unsubscribe(*old)
             told = wanted
             try:

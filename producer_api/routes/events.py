@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from producer_api.events import has_seen_all, stream
-from producer_api.jobs import find_job
+from producer_api.jobs import find_row
 from producer_api.openapi import Responses, errors
 from producer_api.state import ApiHere, ReadOwner
 from schemas.errors import NotFoundError
@@ -36,8 +36,8 @@ async def job_events(
     after: str | None = None,
 ) -> Response:
     """Stream a job's events (server-sent events) until it ends; `Last-Event-ID` or `?after=` resumes."""
-    stored = await find_job(request, job_id, owner)
+    row = await find_row(request, job_id, owner)
     position = last_event_id or after
-    if stored.row.status in TERMINAL and await has_seen_all(api, job_id, position):
+    if row.status in TERMINAL and await has_seen_all(api, job_id, position):
         return Response(status_code=204)  # which tells a browser not to come back
-    return StreamingResponse(stream(api, stored.row, position), headers=HEADERS, media_type="text/event-stream")
+    return StreamingResponse(stream(api, row, position), headers=HEADERS, media_type="text/event-stream")

@@ -41,16 +41,16 @@ def bell(request: pytest.FixtureRequest) -> Bell:
     return bell
 
 
-async def settle(bell: Bell, *rings: Ring) -> None:
-    """Wait until a subscription to Redis is confirmed, which rings once."""
-    if isinstance(bell, RedisBell):
-        for ring in rings:
-            assert await ring.wait(SOON)
+async def settle(*rings: Ring) -> None:
+    """Wait until nothing is missed any more, which rings once."""
+    for ring in rings:
+        assert await ring.wait(SOON)
+        assert ring.take() is None
 
 
 async def test_a_ring_is_heard(bell: Bell) -> None:
     async with bell.listen("job_1") as ring:
-        await settle(bell, ring)
+        await settle(ring)
         waiting = asyncio.create_task(ring.wait(SOON))
         await bell.ring(["job_1"])
         assert await waiting
@@ -58,7 +58,7 @@ async def test_a_ring_is_heard(bell: Bell) -> None:
 
 async def test_a_ring_before_the_wait_is_not_lost(bell: Bell) -> None:
     async with bell.listen("job_1") as ring:
-        await settle(bell, ring)
+        await settle(ring)
         await bell.ring(["job_1"])
         await bell.ring(["job_1"])
         assert await ring.wait(SOON)
@@ -66,14 +66,14 @@ async def test_a_ring_before_the_wait_is_not_lost(bell: Bell) -> None:
 
 async def test_without_a_ring_the_wait_ends_in_time(bell: Bell) -> None:
     async with bell.listen("job_1") as ring:
-        await settle(bell, ring)
+        await settle(ring)
         assert not await ring.wait(NEVER)
         assert not await ring.wait(0)
 
 
 async def test_each_ring_is_heard_once(bell: Bell) -> None:
     async with bell.listen("job_1") as ring:
-        await settle(bell, ring)
+        await settle(ring)
         await bell.ring(["job_1"])
         assert await ring.wait(SOON)
         assert not await ring.wait(NEVER)
@@ -81,7 +81,7 @@ async def test_each_ring_is_heard_once(bell: Bell) -> None:
 
 async def test_only_the_jobs_that_rang_are_heard(bell: Bell) -> None:
     async with bell.listen("job_1") as first, bell.listen("job_2") as second, bell.listen("job_3") as third:
-        await settle(bell, first, second, third)
+        await settle(first, second, third)
         await bell.ring(["job_1", "job_3"])
         assert await first.wait(SOON)
         assert await third.wait(SOON)
@@ -91,7 +91,7 @@ async def test_only_the_jobs_that_rang_are_heard(bell: Bell) -> None:
 async def test_all_who_wait_for_a_job_hear_it_until_they_leave(bell: Bell) -> None:
     async with bell.listen("job_1") as stays:
         async with bell.listen("job_1") as leaves:
-            await settle(bell, stays, leaves)
+            await settle(stays, leaves)
             await bell.ring(["job_1"])
             assert await stays.wait(SOON)
             assert await leaves.wait(SOON)
@@ -100,16 +100,25 @@ async def test_all_who_wait_for_a_job_hear_it_until_they_leave(bell: Bell) -> No
         assert not await leaves.wait(0)
 
 
+async def test_whoever_joins_others_is_rung_as_well(bell: Bell) -> None:
+    async with bell.listen("job_1") as first:
+        await settle(first)
+        async with bell.listen("job_1") as second:
+            await settle(second)
+            assert not await first.wait(NEVER)
+
+
 async def test_whoever_comes_back_hears_again(bell: Bell) -> None:
     async with bell.listen("job_1") as ring:
-        await settle(bell, ring)
+        await settle(ring)
     async with bell.listen("job_1") as ring:  # at once: its channel was not given up yet
+        await settle(ring)
         await bell.ring(["job_1"])
         assert await ring.wait(SOON)
     async with bell.listen("job_2") as other:
-        await settle(bell, other)
+        await settle(other)
     async with bell.listen("job_1") as ring:  # later: it is subscribed anew
-        await settle(bell, ring)
+        await settle(ring)
         await bell.ring(["job_1"])
         assert await ring.wait(SOON)
 
@@ -121,8 +130,7 @@ async def test_ringing_no_bell_or_an_unheard_one_is_fine(bell: Bell) -> None:
 
 async def test_a_bare_ring_means_that_one_must_look(bell: Bell) -> None:
     async with bell.listen("job_1") as ring:
-        await settle(bell, ring)
-        ring.take()
+        await settle(ring)
         await bell.ring(["job_1"])
         assert await ring.wait(SOON)
         assert ring.take() is None
@@ -136,8 +144,7 @@ async def test_news_that_nobody_understands_are_looked_at(
     client: AsyncRedis, redis_bell: RedisBell, garbage: bytes
 ) -> None:
     async with redis_bell.listen("job_1") as ring:
-        await settle(redis_bell, ring)
-        ring.take()
+        await settle(ring)
         await client.publish(bell_channel("job_1"), garbage)
         assert await ring.wait(SOON)
         assert ring.take() is None
@@ -200,7 +207,7 @@ async def test_a_dead_redis_is_silence_and_its_return_rings_everybody(tmp_path: 
         client = async_client(server.url)
         bell = RedisBell(client)
         async with bell.listen("job_1") as first, bell.listen("job_2") as second:
-            await settle(bell, first, second)
+            await settle(first, second)
             server.kill()
             with pytest.raises(RedisFaultError):
                 await bell.ring(["job_1"])
@@ -223,7 +230,7 @@ async def test_a_connection_that_died_in_silence_is_replaced(tmp_path: Path, mon
         client = async_client(server.url)
         bell = RedisBell(client)
         async with bell.listen("job_1") as ring:
-            await settle(bell, ring)
+            await settle(ring)
             assert not await ring.wait(1)  # pings and their answers keep it: no new confirmation
             server.pause()
             await asyncio.sleep(0.5)  # now it is given up, and cannot be replaced yet
