@@ -113,6 +113,7 @@ async def cancel(api: Api, job_id: str) -> None:
     canceled = await services.database.atransact(lambda connection: jobs.cancel(connection, job_id))
     with suppress(FaultError):
         if canceled.ended is not None:
+            api.webhooks.announce()
             await services.bell.ring([job_id])
         if canceled.owner is not None:
             await services.control.send(canceled.owner, cancel_order(job_id, canceled.attempt))

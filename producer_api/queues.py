@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from producer_api.services import Services
+from producer_api.webhooks import Webhooks
 from producer_api.workers import worker_view
 from schemas.base import JsonObject
 from schemas.errors import FaultError, NotFoundError
@@ -36,9 +37,10 @@ class Drained:
 class Queues:
     """Looks at queues, and does what admins ask."""
 
-    def __init__(self, services: Services, dispatcher: Dispatcher) -> None:
+    def __init__(self, services: Services, dispatcher: Dispatcher, webhooks: Webhooks) -> None:
         self._services = services
         self._dispatcher = dispatcher
+        self._webhooks = webhooks
         self._depths = Fresh(lambda: services.database.aread(queues.depths), DEPTH_SECONDS)
 
     async def list(self) -> list[JsonObject]:
@@ -76,6 +78,7 @@ class Queues:
             ended = await self._services.database.atransact(lambda c: queues.purge(c, name, ROWS_AT_ONCE))
             purged = len(ended)
             canceled += purged
+            self._webhooks.announce()
             with suppress(FaultError):
                 await self._services.bell.ring([one.id for one in ended])
         self._forget()

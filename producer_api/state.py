@@ -45,6 +45,7 @@ class Api:
 def build_api(services: Services) -> Api:
     """Build everything that one process needs."""
     dispatcher = Dispatcher(services.database)
+    webhooks = Webhooks(services)
     counting = Counting(services.catalog, services.weights)
     return Api(
         services=services,
@@ -55,8 +56,8 @@ def build_api(services: Services) -> Api:
         views=Views(services, dispatcher),
         watch=Watch(services.database, services.bell),
         measures=Measures(),
-        queues=Queues(services, dispatcher),
-        webhooks=Webhooks(services),
+        queues=Queues(services, dispatcher, webhooks),
+        webhooks=webhooks,
         health=Fresh(lambda: examine(services), HEALTH_SECONDS),
     )
 

@@ -109,6 +109,20 @@ async def test_a_job_from_submit_to_download(house: House, redis_url: str) -> No
     assert json.loads(hint)["headers"]["task"] == "jobs.run"
 
 
+@pytest.mark.parametrize("address", ["/v1/jobs/{job}/cancel", "/v1/queues/{queue}/purge"])
+async def test_whoever_ends_waiting_jobs_wakes_the_sender_of_webhooks(
+    small_house: House, redis_url: str, address: str
+) -> None:
+    job_id = await small_house.desk.submit()
+    await small_house.desk.client.post(address.format(job=job_id, queue=QUEUE))
+    with redis.Redis.from_url(redis_url) as client:
+
+        async def is_woken() -> bool:
+            return bool(client.llen("webhooks"))
+
+        await eventually(is_woken)
+
+
 async def test_what_people_look_at_works_on_each_database(house: House) -> None:
     desk = house.desk
     job_id = await desk.submit(metadata={"run": "a", "n": 1})
