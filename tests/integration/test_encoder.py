@@ -95,6 +95,16 @@ async def test_half_precision_says_nearly_the_same(encoder: Encoder) -> None:
     assert similarity.min() > 0.99
 
 
+@pytest.mark.parametrize(
+    ("has", "dtype"), [("amx_bf16", "bfloat16"), ("avx512_bf16", "bfloat16"), ("avx512_f", "float32")]
+)
+def test_a_cpu_computes_in_half_where_it_is_made_for_it(monkeypatch: pytest.MonkeyPatch, has: str, dtype: str) -> None:
+    import torch  # noqa: PLC0415 - only where it is
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": False, "avx512_bf16": False, has: True})
+    assert load(dtype="auto").describe()["dtype"] == dtype
+
+
 def test_without_the_gpu_it_runs_on_the_cpu_and_says_so() -> None:
     encoder = load("gpu63")
     assert encoder.describe() == {"device": "cpu", "dtype": "float32", "fallback": "this machine has no gpu63"}

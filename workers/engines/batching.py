@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from operator import neg
 from typing import Generic, TypeVar
 
 SHORT_TEXTS = 4
@@ -13,6 +15,9 @@ QUIET_SECONDS = 10.0
 POLITE_SECONDS = 0.05
 FIRST_POLITE_TOKENS = 256
 LEAST_POLITE_TOKENS = 32
+SHORT_STEP_TOKENS = 256
+"""Short jobs wait for each other in any case: less in few such steps than in many that cost more than they carry."""
+PACKED_JOBS = 128
 WIDEST_FILL = 2
 """A shorter piece may fill up a step when it is at least one part in so many of the step's width."""
 
@@ -72,16 +77,44 @@ class Lanes(Generic[Job]):
         """Return how many tokens wait."""
         return sum(job.tokens for lane in (self._short, self._bulk) for job in lane)
 
-    def next_step(self, budget: int) -> list[tuple[Job, Piece]]:
-        """Take the next step's pieces: at most `budget` padded tokens, but always one piece if there is any."""
+    def next_step(self, short_budget: int, bulk_budget: int) -> list[tuple[Job, Piece]]:
+        """Take the next step's pieces: within its padded tokens, but always one piece if there is any."""
         take_short = bool(self._short) and not (self._short_was_last and self._bulk)
         self._short_was_last = take_short
         lane = self._short if take_short else self._bulk
-        step = fill(lane, budget)
+        step = pack(lane, short_budget) if take_short else fill(lane, bulk_budget)
         for job in dict.fromkeys(job for job, _ in step):
             if not job.pieces:
                 del lane[job]
         return step
+
+
+def pack(lane: Iterable[Job], budget: int) -> list[tuple[Job, Piece]]:
+    """Take the oldest job's longest piece, and of all others those of similar length that fill the step best."""
+    waiting = [(job, piece) for job in islice(lane, PACKED_JOBS) for piece in job.pieces]
+    if not waiting:
+        return []
+    oldest = waiting[0]
+    waiting.sort(key=lambda one: len(one[1].tokens), reverse=True)
+    begin, end = _best_window([len(piece.tokens) for _, piece in waiting], waiting.index(oldest), budget)
+    step = waiting[begin:end]
+    for job, piece in step:
+        job.pieces.remove(piece)
+        job.tokens -= len(piece.tokens)
+    return step
+
+
+def _best_window(lengths: Sequence[int], wanted: int, budget: int) -> tuple[int, int]:
+    """Return where in falling lengths a step begins and ends that holds the wanted one and carries the most."""
+    best, most = (wanted, wanted + 1), 0
+    for begin in range(wanted, -1, -1):
+        width = lengths[begin]
+        end = min(begin + budget // width, bisect_right(lengths, -width / WIDEST_FILL, key=neg))
+        if begin < wanted and end <= wanted:
+            break  # with longer ones there is no room for it
+        if (carried := sum(lengths[begin:end])) > most:
+            best, most = (begin, end), carried
+    return best
 
 
 def fill(lane: Iterable[Job], budget: int) -> list[tuple[Job, Piece]]:
@@ -106,7 +139,10 @@ def fill(lane: Iterable[Job], budget: int) -> list[tuple[Job, Piece]]:
 
 
 class StepBudget:
-    """How many tokens a step may have: many while nobody is in a hurry, else what takes about 50 ms here."""
+    """How many tokens a step may have: many while nobody is in a hurry, else what takes about 50 ms here.
+
+    Fifty milliseconds are what bulk may hold up somebody in a hurry; those in a hurry share wider steps.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -118,8 +154,12 @@ class StepBudget:
         self._hurried_at = now
 
     def tokens(self, now: float) -> int:
-        """Return the budget of a step that begins now."""
+        """Return the budget of a step of bulk that begins now."""
         return self._most if now - self._hurried_at > QUIET_SECONDS else round(self._polite)
+
+    def short_tokens(self, now: float) -> int:
+        """Return the budget of a step of short jobs that begins now."""
+        return min(self._most, max(SHORT_STEP_TOKENS, self.tokens(now)))
 
     def note(self, tokens: int, seconds: float) -> None:
         """Learn from a step that was computed; small ones say more about overhead than about pace."""

@@ -237,7 +237,8 @@ class EmbeddingEngine:
         """Compute step after step, for as long as the engine lives."""
         try:
             while self.state is not EngineState.DEAD:
-                step = self._lanes.next_step(self._budget.tokens(perf_counter()))
+                now = perf_counter()
+                step = self._lanes.next_step(self._budget.short_tokens(now), self._budget.tokens(now))
                 if step:
                     await self._make(step)
                 else:

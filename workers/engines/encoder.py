@@ -25,6 +25,7 @@ CPU_STEP_TOKENS, GPU_STEP_TOKENS = 1024, 4096
 """Wider steps cost a CPU its caches; a GPU is idle in narrower ones."""
 M_ARENA_MAX, ARENAS = -8, 2
 CPU = torch.device("cpu")
+HALF_ON_CPU = ("amx_bf16", "avx512_bf16")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 log = get_logger(__name__)
@@ -150,7 +151,8 @@ def _choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
         return DTYPES[wanted]
     if device.type != CPU.type:
         return torch.float16
-    return torch.bfloat16 if torch.cpu.get_capabilities().get("amx_bf16") else torch.float32
+    has = torch.cpu.get_capabilities()
+    return torch.bfloat16 if any(has.get(name) for name in HALF_ON_CPU) else torch.float32
 
 
 def _tokenizers(model: SentenceTransformer, limit: int) -> tuple[Tokenizer, Tokenizer]:
