@@ -9,10 +9,12 @@ from contextlib import asynccontextmanager, suppress
 from fastapi import FastAPI
 
 from producer_api.body import BodyLimit
+from producer_api.chat import ChatRequest
 from producer_api.edge import Edge
 from producer_api.errors import handle_errors
 from producer_api.openapi import describe, operation_id
 from producer_api.routes import (
+    chat,
     deliveries,
     embeddings,
     events,
@@ -63,11 +65,11 @@ def route_app(docs_url: str | None = None) -> FastAPI:
         generate_unique_id_function=operation_id,
     )
     app.include_router(jobs.hot)
-    for routes in (jobs, embeddings, events, results, webhooks, deliveries, models, queues, workers, keys):
+    for routes in (jobs, chat, embeddings, events, results, webhooks, deliveries, models, queues, workers, keys):
         app.include_router(routes.router)
     for routes in (health, metrics):
         app.include_router(routes.router)
-    describe(app, keys.KeyRequest, embeddings.EmbeddingsRequest, EndpointRequest, EndpointChanges)
+    describe(app, keys.KeyRequest, embeddings.EmbeddingsRequest, ChatRequest, EndpointRequest, EndpointChanges)
     return app
 
 

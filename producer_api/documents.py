@@ -234,3 +234,63 @@ class EmbeddingList(Strict):
     data: list[EmbeddingAnswer]
     model: str
     usage: EmbeddingUsage
+
+
+class CalledFunctionAnswer(Strict):
+    """The function that is to be called."""
+
+    name: str
+    arguments: str = Field(description="JSON, as the model wrote it.")
+
+
+class ToolCallAnswer(Strict):
+    """A call that the model wants made."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunctionAnswer
+
+
+class ChatMessage(Strict):
+    """The assistant's turn."""
+
+    role: Literal["assistant"]
+    content: str | None
+    refusal: None
+    tool_calls: list[ToolCallAnswer] | None = None
+
+
+class ChatChoice(Strict):
+    """One answer."""
+
+    index: int
+    message: ChatMessage
+    logprobs: None
+    finish_reason: Literal["stop", "length", "tool_calls"]
+
+
+class CachedTokens(Strict):
+    """What of the prompt was known already."""
+
+    cached_tokens: int
+
+
+class ChatUsage(Strict):
+    """What was read and written."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: CachedTokens
+
+
+class ChatCompletion(Strict):
+    """The answers; with `stream` they come as server-sent events of the type `chat.completion.chunk`."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    system_fingerprint: None
+    choices: list[ChatChoice]
+    usage: ChatUsage

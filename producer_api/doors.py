@@ -75,6 +75,11 @@ def _refusal(error: StokerError, request: Request) -> Response:
     return error_answer(error, request_id, headers)
 
 
+def door_param(param: str | None) -> str | None:
+    """Return a field's name as a door knows it that has no `input`."""
+    return param.removeprefix("input.") if param else param
+
+
 async def wait_at_door(request: Request, accepted: Accepted) -> JobRow | None:
     """Return the row of a job that succeeded, nothing when the client left; a job that nobody waits for is canceled.
 
@@ -96,14 +101,14 @@ async def wait_at_door(request: Request, accepted: Accepted) -> JobRow | None:
     if has_left:
         return None
     if row.status != Status.SUCCEEDED:
-        raise _what_became_of(row)
+        raise what_became_of(row)
     return row
 
 
 async def _wait_for_end_or_leaving(request: Request, job_id: str, seconds: float) -> bool:
     """Wait; return whether the client left first."""
     end = asyncio.create_task(wait_for_end(request, job_id, seconds))
-    leaving = asyncio.create_task(_until_left(request))
+    leaving = asyncio.create_task(until_left(request))
     try:
         await asyncio.wait([end, leaving], return_when=asyncio.FIRST_COMPLETED)
         return not end.done()
@@ -113,12 +118,14 @@ async def _wait_for_end_or_leaving(request: Request, job_id: str, seconds: float
         await asyncio.gather(end, leaving, return_exceptions=True)
 
 
-async def _until_left(request: Request) -> None:
+async def until_left(request: Request) -> None:
+    """Return when the client has left."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-def _what_became_of(row: JobRow) -> StokerError:
+def what_became_of(row: JobRow) -> StokerError:
+    """Return the error that tells a waiting client how a job ended that did not succeed."""
     if row.status == Status.CANCELED:
         return ConflictError("The job was canceled before it had an answer; send the request again if you want one.")
     if row.status == Status.EXPIRED:

@@ -60,6 +60,19 @@ def find_model(catalog: Catalog, alias: str) -> Model:
     return model
 
 
+def find_variant(catalog: Catalog, name: str) -> tuple[Model, str | None]:
+    """Return the model behind `model` or `model:adapter`, and the adapter, or an error that lists the known ones."""
+    alias, colon, adapter = name.partition(":")
+    if not colon or alias not in catalog.models:
+        return find_model(catalog, name), None
+    model = catalog.models[alias]
+    if adapter not in model.adapters:
+        known = ", ".join((alias, *(f"{alias}:{one}" for one in sorted(model.adapters))))
+        message = f"There is no model '{name[:100]}'. Known ones of that kind: {known}."
+        raise ModelNotFoundError(message, param="model")
+    return model, adapter
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """What is known of a placement when a job must choose: slots of living workers, and work before it."""

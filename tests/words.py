@@ -6,6 +6,12 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
+from schemas.base import JsonObject
+from schemas.catalog import Catalog, Model
+from tests.api import catalog
+
+CONTEXT = 50
+
 TEMPLATE = (
     "{% for message in messages %}<{{ message.role }}> {{ message.content }} "
     "{% for call in message.tool_calls or [] %}{{ call.function.name }} {% endfor %}{% endfor %}"
@@ -23,3 +29,20 @@ def write_model(folder: Path, template: str | None = TEMPLATE) -> Path:
     if template is not None:
         (folder / "chat_template.jinja").write_text(template)
     return folder
+
+
+def text_models(folder: Path) -> Catalog:
+    """The usual catalog and a text model whose tokens are words."""
+    told: JsonObject = {
+        "alias": "wordy",
+        "kind": "text",
+        "engine": "fake",
+        "source": str(write_model(folder / "wordy")),
+        "devices": ["cpu0"],
+        "context_length": CONTEXT,
+        "adapters": {
+            "pirate": {"source": "./pirate", "description": "Talks like one."},
+            "poet": {"source": "./poet"},
+        },
+    }
+    return Catalog(models={**catalog().models, "wordy": Model.model_validate(told)})

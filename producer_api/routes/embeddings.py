@@ -18,7 +18,7 @@ from producer_api.answers import json_answer
 from producer_api.authentication import Scope
 from producer_api.body import read_as
 from producer_api.documents import EmbeddingList
-from producer_api.doors import CLIENT_LEFT, DoorRoute, output_of, wait_at_door
+from producer_api.doors import CLIENT_LEFT, DoorRoute, door_param, output_of, wait_at_door
 from producer_api.jobs import origin_of
 from producer_api.openapi import IDEMPOTENCY_KEY, SUBMIT_ERRORS, body, door_errors, shape
 from producer_api.state import api_of
@@ -85,7 +85,8 @@ async def create_embeddings(request: Request) -> Response:
             _as_job(wanted, api.services.settings.door_timeout_seconds), origin_of(request, key.caller_id)
         )
     except StokerError as error:
-        error.param = _param(error.param)
+        param = door_param(error.param)
+        error.param = param.replace("texts", "input", 1) if param else None
         raise
     row = await wait_at_door(request, accepted)
     if row is None:
@@ -108,13 +109,6 @@ def _check_kind(catalog: Catalog, alias: str) -> None:
     if model.kind is not Kind.EMBEDDING:
         fitting = ", ".join(sorted(one.alias for one in catalog.models.values() if one.kind is Kind.EMBEDDING))
         raise InvalidError(f"'{alias}' makes {model.kind}, not embeddings; choose one of: {fitting}.", param="model")
-
-
-def _param(param: str | None) -> str | None:
-    """Return a field's name as this door knows it."""
-    if param is None or not param.startswith("input."):
-        return param
-    return param.removeprefix("input.").replace("texts", "input", 1)
 
 
 def _render(output: bytes, row: JobRow, encoding: EncodingFormat) -> Response:

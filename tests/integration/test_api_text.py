@@ -10,34 +10,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from schemas.base import JsonObject
-from schemas.catalog import Catalog, Model
+from schemas.catalog import Catalog
 from storage.database import Database
 from storage.objects.memory import MemoryObjectStore
 from tasks.weights import Weights
-from tests.api import Desk, catalog, memory_services, open_desk
-from tests.words import write_model
+from tests.api import Desk, memory_services, open_desk
+from tests.words import CONTEXT, text_models, write_model
 
-CONTEXT = 50
 USER: JsonObject = {"role": "user", "content": "one two"}
 CALL: JsonObject = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
 TOOL: JsonObject = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
-
-
-def text_models(folder: Path) -> Catalog:
-    """The usual catalog and a text model whose tokens are words."""
-    told: JsonObject = {
-        "alias": "wordy",
-        "kind": "text",
-        "engine": "fake",
-        "source": str(write_model(folder / "wordy")),
-        "devices": ["cpu0"],
-        "context_length": CONTEXT,
-        "adapters": {
-            "pirate": {"source": "./pirate", "description": "Talks like one."},
-            "poet": {"source": "./poet"},
-        },
-    }
-    return Catalog(models={**catalog().models, "wordy": Model.model_validate(told)})
 
 
 @pytest.fixture

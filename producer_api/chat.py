@@ -1,0 +1,155 @@
+"""Chat as OpenAI's clients ask for it, and how a text job's output answers them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, JsonValue
+from pydantic_core import from_json
+
+from schemas.base import JsonObject, Strict
+from schemas.errors import InvalidError
+from schemas.jobs import Kind, Policy, TextJob
+from schemas.text import Message, ResponseFormat, TextInput, Tool, ToolChoice
+from storage.rows import JobRow
+
+SAME = (
+    *("messages", "temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "seed", "n"),
+    *("stop", "tools", "tool_choice", "response_format", "stream"),
+)
+"""What means the same in a text job."""
+NOTHING: tuple[object, ...] = (None, [], {})
+
+
+def _as_turn(value: object) -> object:
+    """Return a turn in our words: clients send back what they got, with all that it did not have."""
+    if not isinstance(value, dict):
+        return value
+    turn = {name: inner for name, inner in value.items() if inner not in NOTHING or name == "content"}
+    if turn.get("role") == "developer":
+        turn["role"] = "system"
+    return turn
+
+
+class StreamOptions(Strict):
+    """How a stream is told."""
+
+    include_usage: bool = False
+    include_obfuscation: bool = Field(default=False, description="Accepted and ignored.")
+
+
+class ChatRequest(Strict):
+    """What OpenAI's clients send."""
+
+    model: str = Field(min_length=1, max_length=128, description="A text model, or `model:adapter`.")
+    messages: list[Annotated[Message, BeforeValidator(_as_turn)]]
+    max_completion_tokens: int | None = Field(None, description="By default as many as the context has room for.")
+    max_tokens: int | None = Field(None, description="The older name of `max_completion_tokens`.")
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = Field(None, description="Not OpenAI's; send it as `extra_body`.")
+    min_p: float | None = Field(None, description="Not OpenAI's; send it as `extra_body`.")
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+    n: int | None = None
+    stop: str | list[str] | None = None
+    tools: list[Tool] | None = None
+    tool_choice: ToolChoice | None = None
+    response_format: ResponseFormat | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    metadata: dict[str, JsonValue] | None = Field(None, description="Of the job.")
+    logit_bias: dict[str, float] | None = Field(None, description="Not supported.")
+    logprobs: bool | None = Field(None, description="Not supported.")
+    top_logprobs: int | None = Field(None, description="Not supported.")
+    user: str | None = Field(None, description="Accepted and ignored.")
+    store: bool | None = Field(None, description="Accepted and ignored.")
+    parallel_tool_calls: bool | None = Field(None, description="Accepted and ignored.")
+    service_tier: Literal["auto", "default", "flex", "priority"] | None = Field(
+        None, description="Accepted and ignored."
+    )
+
+
+def as_job(wanted: ChatRequest, model: str, adapter: str | None, patience_seconds: float) -> TextJob:
+    """Return the job that answers a request."""
+    for name in ("logit_bias", "logprobs", "top_logprobs"):
+        if getattr(wanted, name):
+            raise InvalidError(f"'{name}' is not supported here; take it out.", param=name)
+    limits = {wanted.max_completion_tokens, wanted.max_tokens} - {None}
+    if len(limits) > 1:
+        raise InvalidError(
+            "'max_tokens' is the older name of 'max_completion_tokens'; send only one of them.", param="max_tokens"
+        )
+    given = {name: getattr(wanted, name) for name in SAME if getattr(wanted, name) is not None}
+    return TextJob(
+        kind=Kind.TEXT,
+        model=model,
+        input=TextInput(
+            **{"stream": False, **given},
+            adapter=adapter,
+            max_tokens=next(iter(limits), None),
+        ),
+        policy=Policy(ttl_seconds=patience_seconds),  # after that nobody waits for it
+        metadata=wanted.metadata or {},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """What every part of an answer begins with."""
+
+    job_id: str
+    model: str
+    created_at: float
+
+    def as_json(self, kind: str) -> JsonObject:
+        """Return it as fields of an object of that kind."""
+        return {
+            "id": f"chatcmpl-{self.job_id.removeprefix('job_')}",
+            "object": kind,
+            "created": int(self.created_at),
+            "model": self.model,
+            "system_fingerprint": None,
+        }
+
+
+def as_completion(heading: Heading, output: JsonObject, row: JobRow) -> JsonObject:
+    """Return a whole answer."""
+    choices = [
+        {
+            "index": index,
+            "message": _as_message(choice),
+            "logprobs": None,
+            "finish_reason": choice["finish_reason"],
+        }
+        for index, choice in enumerate(choices_of(output))
+    ]
+    return {**heading.as_json("chat.completion"), "choices": choices, "usage": usage_of(row)}
+
+
+def choices_of(output: JsonObject) -> list[JsonObject]:
+    """Return all answers of an output."""
+    found: list[JsonObject] = output.get("choices") or [output]
+    return found
+
+
+def _as_message(choice: Mapping[str, Any]) -> JsonObject:
+    calls = choice.get("tool_calls")
+    content = choice["text"] if choice["text"] or not calls else None
+    message: JsonObject = {"role": "assistant", "content": content, "refusal": None}
+    return {**message, "tool_calls": calls} if calls else message
+
+
+def usage_of(row: JobRow) -> JsonObject:
+    """Return what was read and written."""
+    used = from_json(row.usage or "{}")
+    read, written = used.get("prompt_tokens", 0), used.get("completion_tokens", 0)
+    return {
+        "prompt_tokens": read,
+        "completion_tokens": written,
+        "total_tokens": read + written,
+        "prompt_tokens_details": {"cached_tokens": used.get("cached_prompt_tokens", 0)},
+    }
