@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def serve(app: FastAPI, settings: ApiSettings) -> None:
     listening = _listen(settings.api_host, settings.api_port)
     host, port = listening.getsockname()[:2]
     log.info("The API listens.", host=host, port=port)
-    watch_parent(settings.parent_fd, grace_seconds=settings.stop_seconds + GRACE_SECONDS)
+    watch_parent(settings.parent_fd, signal.SIGTERM, grace_seconds=settings.stop_seconds + GRACE_SECONDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(Server(app, settings).serve(sockets=[listening]))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -21,8 +22,10 @@ from workers.engines import ENVIRONMENTS
 from workers.maintenance import Maintenance
 from workers.resident import Resident, find_placement
 from workers.settings import WorkerSettings
-from workers.shutdown import GRACE_SECONDS
 from workers.stores import Stores
+
+ORPHAN_GRACE_SECONDS = 5.0
+"""How long a worker whose supervisor is gone may take to give its jobs back."""
 
 log = get_logger(__name__)
 
@@ -35,7 +38,8 @@ def main(arguments: Sequence[str]) -> int:
         storage = StorageSettings.read(os.environ)
         settings = TaskSettings.read(os.environ)
         process = WorkerSettings.read(os.environ)
-        watch_parent(process.parent_fd, grace_seconds=settings.drain_seconds + GRACE_SECONDS)
+        # Redis and the object store went with the supervisor, so there is nothing to drain into.
+        watch_parent(process.parent_fd, signal.SIGQUIT, grace_seconds=ORPHAN_GRACE_SECONDS)
         _run(options, storage, settings, process)
     except StartError as error:
         print(error.message, file=sys.stderr)

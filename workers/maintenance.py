@@ -53,7 +53,7 @@ class Maintenance:
         self._patience_seconds = settings.drain_seconds
         app.register_task(SendWebhooks(self._sender))
         self._worker = HintWorker(app, name=MAINTENANCE, queues=[MAINTENANCE, WEBHOOKS], threads=THREADS)
-        self._shutdown = Shutdown(settings.drain_seconds, drain=self._worker.stop_soon, hurry=lambda: None)
+        self._shutdown = Shutdown(settings.drain_seconds, drain=self._worker.stop_soon, hurry=self._sender.hurry)
 
     def run(self) -> None:
         """Consume until told to stop."""

@@ -78,6 +78,17 @@ class Sender:
         self.poke()
         self._thread.join(seconds)
 
+    def hurry(self) -> None:
+        """Claim nothing more and drop what is on its way, from any thread; the next sender sends it again."""
+        self._is_stopping = True
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._drop)
+
+    def _drop(self) -> None:
+        for task in self._sending:
+            task.cancel()
+        self._news.set()
+
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.run(self._serve())

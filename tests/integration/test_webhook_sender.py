@@ -1,6 +1,7 @@
 """Deliveries on their way to real receivers: what arrives, what is tried again, what ends."""
 
 import json
+import threading
 import time
 from collections.abc import Sequence
 
@@ -208,6 +209,18 @@ async def test_a_hanging_receiver_does_not_delay_another(database: Database) -> 
             await quick.until(30)
             assert time.monotonic() - began_at < 3, "nobody waited for the time-out of another"
             assert 1 <= len(hanging.received) <= 8
+
+
+async def test_a_sender_in_a_hurry_drops_what_is_on_its_way_and_blames_nobody(database: Database) -> None:
+    async with run_receiver() as hanging:
+        hanging.reply = lambda _: None
+        end_job(database, hanging.url)
+        with run_sender(database, webhook_timeout_seconds=60) as sender:
+            await hanging.until(1)
+            sender.hurry()
+    assert "webhooks" not in [thread.name for thread in threading.enumerate()], "it has ended"
+    [delivery] = log(database)
+    assert (delivery.status, attempts(database, delivery.id)) == ("pending", [])
 
 
 async def test_what_a_dead_sender_held_is_sent_when_its_lease_is_over(database: Database) -> None:

@@ -85,10 +85,22 @@ def test_it_stops_while_it_loads(site: Site) -> None:
     assert not worker.ready_file.exists()
 
 
-def test_it_ends_when_its_parent_is_gone(site: Site) -> None:
-    worker = site.worker()
+def test_when_its_parent_is_gone_it_hands_everything_back_at_once(site: Site) -> None:
+    worker = site.worker(drain_seconds="600")
+    job_id = site.submit("fake:hang")
+    site.wait_for("running", job_id)
     os.close(worker.parent_writer)
     assert_gone(site, worker)
+    row = site.row(job_id)
+    assert (row.status, row.lost) == ("queued", 0)
+
+
+def test_it_ends_when_its_parent_goes_before_it_listens_to_signals(site: Site) -> None:
+    nowhere = "postgresql+psycopg://nobody@127.0.0.1:1/stoker"
+    worker = site.start("workers", "--model", "echo", database_url=nowhere, database_wait_seconds="600")
+    until(lambda: "waiting for the database" in worker.said(), "it waits for the database")
+    os.close(worker.parent_writer)
+    assert worker.wait() == 1
 
 
 def test_the_maintenance_worker_stops_too(site: Site) -> None:
