@@ -19,7 +19,7 @@ from stoker.commands.watch import View, show
 SECONDS_IN_ALL = 50.0
 TEXTS = ["a cat on a mat", "a kitten on a rug", "the tax law of 1986"]
 INPUTS: dict[str, dict[str, Any]] = {
-    "text": {"prompt": "Why does a queue keep a GPU busy?", "max_tokens": 48},
+    "text": {"messages": [{"role": "user", "content": "What is a queue?"}], "max_tokens": 80},
     "image": {"prompt": "a red circle"},
     "embedding": {"texts": TEXTS},
 }
@@ -91,5 +91,5 @@ def _cosine(one: Sequence[float], other: Sequence[float]) -> float:
 
 def _strings(given: dict[str, Any]) -> list[str]:
     """Return what the demo's input says in words."""
-    found = given.get("texts") or [given["prompt"]]
+    found = given.get("texts") or [given.get("prompt") or given["messages"][-1]["content"]]
     return [f"“{text}”" for text in found]

@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 
 from stoker.client import StokerError
 
-TEXT_FIELDS = {"text": "prompt", "image": "prompt", "embedding": "texts"}
-"""Where plain words belong in the input of a kind."""
+TEXT_FIELDS = {"text": "messages", "image": "prompt", "embedding": "texts"}
+"""Where plain words belong in the input of a kind; `--input` may say a text's bare `prompt` instead."""
 
 
 class UsageError(StokerError):
@@ -27,9 +27,17 @@ def read_input(kind: str, words: list[str], given: str | None) -> dict[str, Any]
     field = TEXT_FIELDS.get(kind)
     if field is None:
         raise UsageError(f"A job of the kind '{kind}' takes no plain text; say its input with --input JSON.")
-    if field in read:
-        raise UsageError(f"The input has '{field}' already; leave out either that or the text.")
-    return {**read, field: words if field == "texts" else " ".join(words)}
+    for taken in (field, "prompt"):
+        if taken in read:
+            raise UsageError(f"The input has '{taken}' already; leave out either that or the text.")
+    return {**read, field: _said(field, words)}
+
+
+def _said(field: str, words: list[str]) -> object:
+    if field == "texts":
+        return words
+    text = " ".join(words)
+    return [{"role": "user", "content": text}] if field == "messages" else text
 
 
 def _read_stdin(kind: str) -> list[str]:

@@ -55,7 +55,8 @@ def _add(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
 def _add_submit(commands: Commands) -> None:
     submit = _add(commands, "submit", "submit a job")
     submit.add_argument("model", metavar="MODEL", help="a model's alias; `stoker models` lists them")
-    submit.add_argument("text", metavar="TEXT", nargs="*", help="the prompt, or the texts to embed; else stdin")
+    submit.add_argument("text", metavar="TEXT", nargs="*", help="what to say, draw or embed; else stdin")
+    submit.add_argument("--adapter", metavar="NAME", help="an adapter of the model; `stoker models` lists them")
     submit.add_argument(
         "--input", metavar="JSON", help="the input, or other fields of it, as JSON; @FILE, @- for stdin"
     )

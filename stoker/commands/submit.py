@@ -17,10 +17,13 @@ def submit(context: Context) -> int:
     typed, client = context.typed, context.client
     kind = typed.kind or _kind_of(client, typed.model)
     policy = {"priority": typed.priority, "ttl_seconds": typed.ttl, "run_at": typed.run_at}
+    given = read_input(kind, typed.text, typed.input)
+    if typed.adapter:
+        given["adapter"] = typed.adapter
     job = client.submit(
         kind,
         typed.model,
-        read_input(kind, typed.text, typed.input),
+        given,
         policy={name: value for name, value in policy.items() if value is not None} or None,
         metadata=dict(typed.metadata) if typed.metadata else None,
         retention_seconds=typed.retention,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.acceptance.platform import Platform
+from tests.acceptance.platform import DEMO_CATALOG, Platform
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +29,12 @@ def http(platform: Platform) -> Iterator[httpx.Client]:
     """A client of the running platform with every scope."""
     with platform.http() as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """The platform that a reader of the pages has: with the real models of the demo catalog."""
+    made = Platform(tmp_path_factory.mktemp("demo") / ".stoker", DEMO_CATALOG)
+    made.up()
+    yield made
+    made.call("down")

@@ -21,8 +21,8 @@ def test_the_page_has_its_examples() -> None:
 
 
 @pytest.mark.parametrize(("language", "code"), EXAMPLES, ids=["blocking", "asynchronous", "terminal"])
-def test_an_example_runs_as_written(platform: Platform, tmp_path: Path, language: str, code: str) -> None:
-    environment = platform.environment | {
+def test_an_example_runs_as_written(demo: Platform, tmp_path: Path, language: str, code: str) -> None:
+    environment = demo.environment | {
         "PATH": f"{ROOT / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
     }

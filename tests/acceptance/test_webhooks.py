@@ -51,12 +51,12 @@ def test_the_page_has_its_examples() -> None:
     assert PAGE.count("```") == 2 * len(EXAMPLES), "an example that is not run is not true for long"
 
 
-def test_the_first_webhook_arrives_as_written(platform: Platform, tmp_path: Path) -> None:
+def test_the_first_webhook_arrives_as_written(demo: Platform, tmp_path: Path) -> None:
     first, log = EXAMPLES[0][2], EXAMPLES[4][2]
-    said = shell(first.replace("8791", str(free_port())), tmp_path, environment_of(platform))
+    said = shell(first.replace("8791", str(free_port())), tmp_path, environment_of(demo))
     event = json.loads(said.splitlines()[-1])
     assert (event["type"], event["data"]["status"]) == ("job.succeeded", "succeeded")
-    assert '"event": "job.succeeded"' in shell(log, tmp_path, environment_of(platform))
+    assert '"event": "job.succeeded"' in shell(log, tmp_path, environment_of(demo))
 
 
 @contextmanager

@@ -43,17 +43,23 @@ def submitted(api: ScriptedApi) -> dict[str, Any]:
     return body
 
 
+def said(text: str) -> dict[str, Any]:
+    """The input of a conversation with one turn."""
+    return {"messages": [{"role": "user", "content": text}]}
+
+
 @pytest.mark.parametrize(
     ("words", "stdin", "expected"),
     [
-        (("text", "say", "hi"), b"", {"prompt": "say hi"}),
+        (("text", "say", "hi"), b"", said("say hi")),
         (("image", "a house"), b"", {"prompt": "a house"}),
         (("embedding", "one", "two"), b"", {"texts": ["one", "two"]}),
-        (("text",), "한글\nzwei\n".encode(), {"prompt": "한글\nzwei"}),
+        (("text",), "한글\nzwei\n".encode(), said("한글\nzwei")),
         (("embedding",), b"one\n\ntwo\n", {"texts": ["one", "two"]}),
-        (("text", "hi", "--input", '{"max_tokens": 3}'), b"", {"max_tokens": 3, "prompt": "hi"}),
-        (("text", "--priority", "low", "say", "--ttl", "60", "hi"), b"", {"prompt": "say hi"}),
-        (("text", "--", "--hi"), b"", {"prompt": "--hi"}),
+        (("text", "hi", "--input", '{"max_tokens": 3}'), b"", {"max_tokens": 3, **said("hi")}),
+        (("text", "hi", "--adapter", "pirate"), b"", {"adapter": "pirate", **said("hi")}),
+        (("text", "--priority", "low", "say", "--ttl", "60", "hi"), b"", said("say hi")),
+        (("text", "--", "--hi"), b"", said("--hi")),
         (("batch", "--input", '{"inputs": []}'), b"", {"inputs": []}),
         (("text", "--input", "@-"), b'{"prompt": "in"}', {"prompt": "in"}),
     ],
