@@ -21,10 +21,12 @@ from producer_api.routes import (
     health,
     jobs,
     keys,
+    lora,
     metrics,
     models,
     queues,
     results,
+    text,
     webhooks,
     workers,
 )
@@ -65,11 +67,26 @@ def route_app(docs_url: str | None = None) -> FastAPI:
         generate_unique_id_function=operation_id,
     )
     app.include_router(jobs.hot)
-    for routes in (jobs, chat, embeddings, events, results, webhooks, deliveries, models, queues, workers, keys):
+    for routes in (
+        jobs,
+        text,
+        lora,
+        chat,
+        embeddings,
+        events,
+        results,
+        webhooks,
+        deliveries,
+        models,
+        queues,
+        workers,
+        keys,
+    ):
         app.include_router(routes.router)
     for routes in (health, metrics):
         app.include_router(routes.router)
-    describe(app, keys.KeyRequest, embeddings.EmbeddingsRequest, ChatRequest, EndpointRequest, EndpointChanges)
+    doors = (text.TextRequest, lora.LoraRequest, ChatRequest, embeddings.EmbeddingsRequest)
+    describe(app, keys.KeyRequest, *doors, EndpointRequest, EndpointChanges)
     return app
 
 

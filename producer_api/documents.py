@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
@@ -141,6 +141,13 @@ class PlacementAnswer(Strict):
     state: str
 
 
+class AdapterAnswer(Strict):
+    """A model's adapter."""
+
+    id: str
+    description: str
+
+
 class ModelAnswer(Strict):
     """A model of the catalog."""
 
@@ -153,7 +160,8 @@ class ModelAnswer(Strict):
     description: str
     languages: list[str]
     placements: list[PlacementAnswer]
-    adapters: list[Any]
+    adapters: list[AdapterAnswer]
+    base_model: str | None = Field(description="Of `model:adapter`: the model. Native jobs name the two apart.")
     context_length: int
     max_in_flight: int
     timeout_seconds: float
@@ -294,3 +302,9 @@ class ChatCompletion(Strict):
     system_fingerprint: None
     choices: list[ChatChoice]
     usage: ChatUsage
+
+
+class LoraJob(Job):
+    """A job whose result is at the top; its metrics have `latency_ms`, `tokens` and `gpu`, too."""
+
+    result: str | None = Field(description="The text, once the job has succeeded.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from time import perf_counter
 
@@ -14,6 +15,7 @@ from producer_api.answers import json_answer
 from producer_api.edge import note_wait, request_id_of
 from producer_api.state import Api, api_of, base_of
 from producer_api.views import Stored
+from schemas.base import JsonObject
 from schemas.errors import ConflictError, FaultError, GoneError, NotFoundError
 from schemas.jobs import TERMINAL
 from storage import jobs, retention
@@ -64,7 +66,11 @@ async def wait_for_end(request: Request, job_id: str, seconds: float) -> None:
 
 
 async def answer_accepted(
-    request: Request, accepted: Accepted, caller_id: str, wait_seconds: float | None
+    request: Request,
+    accepted: Accepted,
+    caller_id: str,
+    wait_seconds: float | None,
+    dress: Callable[[JsonObject], JsonObject] = lambda view: view,
 ) -> Response:
     """Answer with the job that stands for a request: 202 while it is under way, 200 when it has ended."""
     api = api_of(request)
@@ -72,7 +78,7 @@ async def answer_accepted(
     base = base_of(request)
     headers = {"Location": f"{base}/v1/jobs/{accepted.job_id}", **applied(wait_seconds)}
     if accepted.job is not None and not wait_seconds:
-        return json_answer(await api.views.render_new(accepted.job, accepted.input, base), 202, headers)
+        return json_answer(dress(await api.views.render_new(accepted.job, accepted.input, base)), 202, headers)
     if wait_seconds:
         await wait_for_end(request, accepted.job_id, wait_seconds)
     if accepted.job is None:
@@ -83,11 +89,11 @@ async def answer_accepted(
         if accepted.job is None:
             raise
         # It is accepted, so it must not be refused for what came after.
-        return json_answer(await api.views.render_new(accepted.job, accepted.input, base), 202, headers)
+        return json_answer(dress(await api.views.render_new(accepted.job, accepted.input, base)), 202, headers)
     if stored is None:
         raise GoneError("The job that this Idempotency-Key made was deleted; send a new key to run it again.")
     status = 200 if stored.row.status in TERMINAL else 202
-    return json_answer(await api.views.render(stored, base), status, headers)
+    return json_answer(dress(await api.views.render(stored, base)), status, headers)
 
 
 def must_have_ended(row: JobRow, wish: str) -> None:

@@ -15,9 +15,10 @@ from producer_api.state import ApiHere, Reader
 from schemas.base import JsonObject
 from schemas.catalog import Model
 from schemas.errors import ModelNotFoundError
+from schemas.jobs import Kind
 from tasks.dispatch import QueueLoad
 from tasks.engine import EngineState
-from tasks.routing import find_model, placements_of
+from tasks.routing import find_variant, placements_of
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -28,35 +29,42 @@ OWNER = "stoker"
 
 @router.get("", responses=answers(200, ModelList))
 async def list_models(api: ApiHere, _: Reader) -> Response:
-    """List the models of the catalog."""
+    """List the models of the catalog, and each text model with each of its adapters as `model:adapter`."""
     loads = await api.dispatcher.loads()
-    data = [model_view(model, loads) for model in api.services.catalog.models.values()]
+    models = api.services.catalog.models.values()
+    data = [model_view(model, loads, adapter) for model in models for adapter in (None, *_variants(model))]
     return json_answer({"object": "list", "data": data})
 
 
 @router.get("/{alias}", responses=answers(200, ModelAnswer, ModelNotFoundError))
 async def get_model(api: ApiHere, _: Reader, alias: str) -> Response:
     """Look at one model."""
-    model = find_model(api.services.catalog, alias)
-    return json_answer(model_view(model, await api.dispatcher.loads()))
+    model, adapter = find_variant(api.services.catalog, alias)
+    return json_answer(model_view(model, await api.dispatcher.loads(), adapter))
 
 
-def model_view(model: Model, loads: Mapping[str, QueueLoad]) -> JsonObject:
-    """Return a model as callers see it: not where its weights come from."""
+def _variants(model: Model) -> list[str]:
+    return list(model.adapters) if model.kind is Kind.TEXT else []
+
+
+def model_view(model: Model, loads: Mapping[str, QueueLoad], adapter: str | None = None) -> JsonObject:
+    """Return a model as callers see it, alone or with an adapter: not where its weights come from."""
+    adapters = [{"id": name, "description": one.description} for name, one in model.adapters.items()]
     return {
-        "id": model.alias,
+        "id": f"{model.alias}:{adapter}" if adapter else model.alias,
         "object": "model",
         "created": CREATED,
         "owned_by": OWNER,
         "kind": model.kind,
         "engine": model.engine,
-        "description": model.description,
+        "description": model.adapters[adapter].description if adapter else model.description,
         "languages": model.languages,
         "placements": [
             {"device": place.device, "queue": place.queue, "state": state_of(loads.get(place.queue, QueueLoad()))}
             for place in placements_of(model)
         ],
-        "adapters": [],
+        "adapters": [] if adapter else adapters,
+        "base_model": model.alias if adapter else None,
         "context_length": model.context_length,
         "max_in_flight": model.max_in_flight,
         "timeout_seconds": model.timeout_seconds,

@@ -1,0 +1,125 @@
+"""Adapters by their ids: one call for all kinds, whose answer is the job and its result in one word."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from producer_api.authentication import Scope
+from producer_api.body import read_as
+from producer_api.documents import LoraJob
+from producer_api.jobs import answer_accepted, origin_of
+from producer_api.openapi import IDEMPOTENCY_KEY, PREFER, SUBMIT_ERRORS, answers, body, shape
+from producer_api.plain import PlainRoute, wanted_wait
+from producer_api.state import api_of
+from schemas.base import JsonObject
+from schemas.catalog import Catalog, Model
+from schemas.errors import InvalidError, NotFoundError, StokerError
+from schemas.jobs import JobFields, Kind, TextJob
+from schemas.text import Message, TextInput
+
+router = APIRouter(prefix="/v1/lora", tags=["lora"], route_class=PlainRoute)
+
+EXAMPLE = {"lora_id": "pirate", "prompt": "What is a queue?", "seed": 7, "max_tokens": 64}
+WHOLE = 1.0
+NO_FILTER = "off"
+
+
+class LoraRequest(JobFields):
+    """What an adapter is to make of a prompt."""
+
+    lora_id: str = Field(min_length=1, max_length=128)
+    model: str = Field("", max_length=128, description="The adapter's model, where several have one of that id.")
+    prompt: str = Field(min_length=1)
+    seed: int | None = Field(None, ge=0, lt=2**63)
+    max_tokens: int | None = Field(None, ge=1, description="Of a text; by default as many as there is room for.")
+    temperature: float | None = Field(None, ge=0, le=2, description="Of a text.")
+    strength: float | None = Field(None, ge=0, le=2, description="Of a text adapter always 1.")
+    negative_prompt: str | None = Field(None, description="For image adapters.")
+    steps: int | None = Field(None, description="For image adapters.")
+    safety_mode: str | None = Field(None, max_length=32, description="For image adapters; text takes `off` only.")
+
+
+WANTED = {
+    "requestBody": body("LoraRequest", {"a text adapter": {"value": EXAMPLE}}),
+    "parameters": [PREFER, IDEMPOTENCY_KEY],
+}
+ANSWERS = {**shape(LoraJob), **answers(202, LoraJob, NotFoundError, *SUBMIT_ERRORS)}
+
+
+@router.post("/generate", status_code=202, responses=ANSWERS, openapi_extra=WANTED)
+async def generate_with_lora(request: Request) -> Response:
+    """Run a prompt through an adapter. With `Prefer: wait=N` the answer has the `result` when it came in time."""
+    api = api_of(request)
+    key = await api.keys.authenticate(request, Scope.SUBMIT)
+    wait_seconds = wanted_wait(request, api.services.settings.wait_limit_seconds)
+    wanted = await read_as(LoraRequest, request)
+    job = as_job(wanted, find_owner(api.services.catalog, wanted))
+    try:
+        accepted = await api.admission.admit(job, origin_of(request, key.caller_id))
+    except StokerError as error:
+        if error.param is not None:
+            error.param = error.param.removeprefix("input.").replace("messages", "prompt")
+        raise
+    return await answer_accepted(request, accepted, key.caller_id, wait_seconds, add_result)
+
+
+def find_owner(catalog: Catalog, wanted: LoraRequest) -> Model:
+    """Return the one model whose adapter is meant."""
+    owners = [model for model in catalog.models.values() if wanted.model in ("", model.alias)]
+    found = [model for model in owners if wanted.lora_id in model.adapters]
+    if not found:
+        known = ", ".join(sorted({adapter for model in owners for adapter in model.adapters})) or "none"
+        raise NotFoundError(f"There is no adapter '{wanted.lora_id}'. Known adapters: {known}.", param="lora_id")
+    if len(found) > 1:
+        names = " and ".join(f"'{model.alias}'" for model in found)
+        raise InvalidError(f"{names} have an adapter '{wanted.lora_id}'; say which one with 'model'.", param="model")
+    return found[0]
+
+
+def as_job(wanted: LoraRequest, owner: Model) -> TextJob:
+    """Return the job that runs the prompt."""
+    if owner.kind is not Kind.TEXT:
+        raise InvalidError(
+            f"'{wanted.lora_id}' belongs to the {owner.kind} model '{owner.alias}'; so far only adapters of text "
+            "models can be used here.",
+            param="lora_id",
+        )
+    _check_text_only(wanted)
+    said = {name: getattr(wanted, name) for name in wanted.model_fields_set & JobFields.model_fields.keys()}
+    given = TextInput(
+        messages=[Message(role="user", content=wanted.prompt)],
+        adapter=wanted.lora_id,
+        seed=wanted.seed,
+        max_tokens=wanted.max_tokens,
+        temperature=wanted.temperature,
+    )
+    return TextJob(kind=Kind.TEXT, input=given, **{**said, "model": owner.alias})
+
+
+def _check_text_only(wanted: LoraRequest) -> None:
+    """Refuse what an adapter for text cannot do, rather than leave it undone."""
+    for name in ("negative_prompt", "steps"):
+        if getattr(wanted, name) is not None:
+            raise InvalidError(
+                f"'{name}' is for image adapters, '{wanted.lora_id}' is for text; take it out.", param=name
+            )
+    if wanted.strength not in (None, WHOLE):
+        raise InvalidError("A text adapter works whole: leave 'strength' out, or send 1.", param="strength")
+    if wanted.safety_mode not in (None, NO_FILTER):
+        raise InvalidError(
+            f"Text is not filtered here, so 'safety_mode' can only be '{NO_FILTER}'; leave it out.",
+            param="safety_mode",
+        )
+
+
+def add_result(view: JsonObject) -> JsonObject:
+    """Return a job's view with its result, and what it took in three numbers."""
+    output, metrics, usage = view["output"] or {}, view["metrics"], view["usage"]
+    latency_ms = None
+    if "run_ms" in metrics:
+        latency_ms = round(metrics.get("queue_ms", 0) + metrics["run_ms"], 1)
+    took = {"latency_ms": latency_ms, "tokens": usage.get("completion_tokens"), "gpu": metrics.get("device")}
+    return {**view, "result": output.get("text"), "metrics": {**metrics, **took}}

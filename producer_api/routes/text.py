@@ -1,0 +1,55 @@
+"""Text, the short way: the fields of the input stand at the top of the request."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from producer_api.authentication import Scope
+from producer_api.body import read_as
+from producer_api.doors import door_param
+from producer_api.jobs import answer_accepted, origin_of
+from producer_api.openapi import IDEMPOTENCY_KEY, PREFER, SUBMIT_ERRORS, answers, body, shape
+from producer_api.plain import PlainRoute, wanted_wait
+from producer_api.state import api_of
+from schemas.errors import StokerError
+from schemas.jobs import Job, JobFields, Kind, TextJob
+from schemas.text import TextInput
+
+router = APIRouter(tags=["text"], route_class=PlainRoute)
+
+EXAMPLE = {"model": "echo", "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 64}
+
+
+class TextRequest(JobFields, TextInput):
+    """A text job, with the fields of its input at the top."""
+
+    def as_job(self) -> TextJob:
+        """Return the job that this asks for."""
+        said = {name: getattr(self, name) for name in self.model_fields_set}
+        given = TextInput(**{name: value for name, value in said.items() if name in TextInput.model_fields})
+        fields = {name: value for name, value in said.items() if name in JobFields.model_fields}
+        return TextJob(kind=Kind.TEXT, input=given, **fields)
+
+
+WANTED = {
+    "requestBody": body("TextRequest", {"a question": {"value": EXAMPLE}}),
+    "parameters": [PREFER, IDEMPOTENCY_KEY],
+}
+ANSWERS = {**shape(Job), **answers(202, Job, *SUBMIT_ERRORS)}
+
+
+@router.post("/v1/text", status_code=202, responses=ANSWERS, openapi_extra=WANTED)
+async def create_text(request: Request) -> Response:
+    """Submit a text job. With `Prefer: wait=N` the answer waits for its end: 200 when it ended in time, else 202."""
+    api = api_of(request)
+    key = await api.keys.authenticate(request, Scope.SUBMIT)
+    wait_seconds = wanted_wait(request, api.services.settings.wait_limit_seconds)
+    wanted = await read_as(TextRequest, request)
+    try:
+        accepted = await api.admission.admit(wanted.as_job(), origin_of(request, key.caller_id))
+    except StokerError as error:
+        error.param = door_param(error.param)
+        raise
+    return await answer_accepted(request, accepted, key.caller_id, wait_seconds)
