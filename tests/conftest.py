@@ -1,12 +1,18 @@
 """Fixtures for every test: real servers, started once per run when first asked for, and fresh databases."""
 
-from collections.abc import Iterator
+import asyncio
+import warnings
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 import redis
 
+from tests.decoders import LentDecoder, start_decoder
 from tests.services import PostgresServer, RedisServer, S3Server, run_postgres, run_redis, run_s3
+from tests.tiny_llama import ADAPTERS, make_tiny_llama
+from workers.engines import ENVIRONMENTS
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +54,24 @@ def postgres_url(postgres_server: PostgresServer) -> str:
 def sqlite_url(tmp_path: Path) -> str:
     """A database file that does not exist yet, as SQLAlchemy's URL."""
     return f"sqlite+pysqlite:///{tmp_path / 'stoker.db'}"
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model's folder, with two adapters."""
+    return make_tiny_llama(tmp_path_factory.mktemp("models") / "tiny-llama")
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def real_decoder(tiny_llama: Path) -> AsyncIterator[LentDecoder]:
+    """One vLLM for the whole run, in the session's loop; tests that kill it start their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENTS["vllm"].items():
+            patch.setenv(name, value)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what vLLM imports
+            decoder = await asyncio.to_thread(start_decoder, tiny_llama, ADAPTERS, 32)
+    yield LentDecoder(decoder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # vLLM leaves sockets to the garbage collector
+        await asyncio.to_thread(decoder.close)

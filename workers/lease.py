@@ -111,7 +111,9 @@ class Lease:
                 log.exception("A beat failed.")
 
     def _beat(self) -> None:
-        stats = self._execution.statistics.summary() | {
+        statistics = self._execution.statistics
+        stats = statistics.summary() | {
+            "sums": statistics.sums(),
             "engine": self._host.engine.stats(),
             "events_dropped": self._execution.events_dropped,
         }

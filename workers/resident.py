@@ -84,6 +84,7 @@ class Resident:
             queue=place.queue,
             siblings=[other.queue for other in placements_of(model) if other != place],
             slots=slots,
+            sla_ttft_ms=model.sla_ttft_ms,
         )
         self._lease = Lease(
             stores.database, self._host, self._execution, place, slots=slots, seconds=settings.lease_seconds

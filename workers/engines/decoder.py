@@ -258,8 +258,9 @@ def _adapter_arguments(setting: Setting) -> dict[str, Any]:
         return {}
     wanted = setting.options.max_lora_rank or max(_rank(Path(path)) for path in setting.adapters.values())
     rank = min(size for size in get_args(MaxLoRARanks) if size >= wanted)
-    count = len(setting.adapters)
-    return {"enable_lora": True, "max_loras": count, "max_cpu_loras": count, "max_lora_rank": rank}
+    # On a CPU vLLM lets those who want no adapter use the last place's: a place that stays empty changes nothing.
+    places = len(setting.adapters) + (1 if current_platform.is_cpu() else 0)
+    return {"enable_lora": True, "max_loras": places, "max_cpu_loras": places, "max_lora_rank": rank}
 
 
 def _rank(folder: Path) -> int:

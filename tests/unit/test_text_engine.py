@@ -1,0 +1,174 @@
+"""The text engine's books, on a decoder that computes nothing: who is inside, who is stopped, what a death means."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import pytest
+
+from schemas.errors import CatalogError, EngineDeadError, EngineError, EngineRefusedError
+from schemas.events import Finished, Token
+from tasks.engine import Capacity, EngineRequest, EngineState
+from tests.decoders import ToyDecoder, toy_text_engine
+from tests.engines import ask, listen, model
+from workers.engines import create_engine
+from workers.engines.text import TextEngine
+
+
+@pytest.fixture
+def decoder() -> ToyDecoder:
+    """What decodes."""
+    return ToyDecoder()
+
+
+@pytest.fixture
+async def engine(decoder: ToyDecoder) -> AsyncIterator[TextEngine]:
+    """An engine with 100 places, ready."""
+    made = toy_text_engine(decoder, slots=100)
+    await made.load()
+    await made.warm_up({"prompt": "hello"})
+    yield made
+    decoder.may_begin.set()
+    decoder.may_go_on.set()
+    await made.close()
+
+
+async def until_inside(engine: TextEngine, decoder: ToyDecoder, *prompts: str) -> list[asyncio.Task[Finished]]:
+    """Start requests and wait until the decoder has them."""
+    began = len(decoder.names)
+    tasks = [
+        asyncio.create_task(ask(engine, {"prompt": prompt}, f"job_{began + n}", "text"))
+        for n, prompt in enumerate(prompts)
+    ]
+    async with asyncio.timeout(10):
+        while len(decoder.names) < began + len(prompts):  # noqa: ASYNC110 - it comes without an event
+            await asyncio.sleep(0.001)
+    return tasks
+
+
+async def test_it_says_what_the_decoder_says(engine: TextEngine) -> None:
+    events = await listen(engine, {"prompt": "안녕", "n": 2}, kind="text")
+    assert [event for event in events if isinstance(event, Token)] == [
+        Token("안", 0),
+        Token("안", 1),
+        Token("녕", 0),
+        Token("녕", 1),
+    ]
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    assert finished.usage == {"prompt_tokens": 2, "completion_tokens": 4, "cached_prompt_tokens": 0}
+
+
+async def test_the_gate_goes_by_what_is_unread(engine: TextEngine, decoder: ToyDecoder) -> None:
+    assert engine.capacity() == Capacity(40, 100)  # 200 tokens may wait, and prompts had 5 so far
+    decoder.may_begin.clear()
+    decoder.may_go_on.clear()
+    waiting = await until_inside(engine, decoder, "x" * 199)
+    assert engine.capacity().free == 1
+    waiting += await until_inside(engine, decoder, "y")
+    assert engine.capacity().free == 0
+    decoder.may_begin.set()
+    async with asyncio.timeout(10):
+        while not engine.capacity().free:  # noqa: ASYNC110 - it comes without an event
+            await asyncio.sleep(0.001)
+    assert not any(task.done() for task in waiting[:1])
+    decoder.may_go_on.set()
+    await asyncio.gather(*waiting)
+    assert engine.capacity().free > 1
+
+
+async def test_the_catalog_may_say_how_much_may_wait(decoder: ToyDecoder) -> None:
+    engine = toy_text_engine(decoder, slots=100, waiting_tokens=10)
+    await engine.load()
+    await engine.warm_up({"prompt": "hello"})
+    assert engine.capacity().free == 2
+    await engine.close()
+
+
+@pytest.mark.parametrize("options", [{"max_model_len": 10}, {"dtype": "float8"}, {"kv_cache_gib": 0}])
+def test_an_option_that_is_none_stops_the_start_with_a_sentence(options: dict[str, object]) -> None:
+    with pytest.raises(CatalogError, match=rf"\[models.m\], key 'options.{next(iter(options))}'"):
+        create_engine(model("vllm", "text", options=options))
+
+
+async def test_what_the_decoder_refuses_is_refused(engine: TextEngine) -> None:
+    with pytest.raises(EngineRefusedError, match="☠"):
+        await listen(engine, {"prompt": "a ☠"}, kind="text")
+    assert engine.capacity().free == 40
+
+
+async def test_a_schema_that_takes_too_long_is_refused(decoder: ToyDecoder) -> None:
+    engine = toy_text_engine(decoder, schema_seconds=0.01)
+    await engine.load()
+    decoder.may_begin.clear()
+    with pytest.raises(EngineRefusedError, match=r"not compiled within 0\.01 seconds"):
+        await listen(engine, {"prompt": "x", "response_format": {"type": "json_object"}}, kind="text")
+    assert decoder.names == set()
+    assert engine.capacity().free == 4
+    await engine.close()
+
+
+async def test_leaving_reaches_the_decoder_and_what_was_said_is_counted(
+    engine: TextEngine, decoder: ToyDecoder
+) -> None:
+    request = EngineRequest("job_1", 2, "text", {"prompt": "hello"})
+    async with aclosing(engine.run(request)) as events:
+        await anext(events)
+        await anext(events)
+        assert decoder.names == {"job_1-2"}
+    assert decoder.names == set()
+    assert request.usage == {"prompt_tokens": 5, "completion_tokens": 2}
+
+
+async def test_a_request_that_is_aborted_while_it_is_read_never_begins(
+    engine: TextEngine, decoder: ToyDecoder
+) -> None:
+    running = asyncio.create_task(listen(engine, {"prompt": "hello"}, kind="text"))
+    await asyncio.sleep(0)
+    await engine.abort("job_1")
+    assert await running == []
+    assert decoder.names == set()
+
+
+async def test_an_answer_that_is_broken_off_is_none(engine: TextEngine, decoder: ToyDecoder) -> None:
+    decoder.may_begin.clear()
+    (running,) = await until_inside(engine, decoder, "hello")
+    decoder.failed |= decoder.names
+    decoder.may_begin.set()
+    with pytest.raises(EngineError, match="void") as raised:
+        await running
+    assert raised.value.retryable
+
+
+async def test_the_death_of_the_decoder_ends_everybody_inside(engine: TextEngine, decoder: ToyDecoder) -> None:
+    decoder.may_begin.clear()
+    running = await until_inside(engine, decoder, "hello", "you")
+    decoder.is_dead = True
+    decoder.may_begin.set()
+    ends = await asyncio.gather(*running, return_exceptions=True)
+    assert [type(end) for end in ends] == [EngineDeadError] * 2
+
+
+async def test_its_death_is_noticed_also_by_an_idle_engine(engine: TextEngine, decoder: ToyDecoder) -> None:
+    decoder.on_end()
+    assert engine.state is EngineState.DEAD
+    with pytest.raises(EngineDeadError):
+        await listen(engine, {"prompt": "hello"}, kind="text")
+
+
+async def test_an_engine_that_is_closed_while_it_loads_leaves_no_decoder_behind() -> None:
+    decoder, may_go = ToyDecoder(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def make(_: object) -> ToyDecoder:
+        asyncio.run_coroutine_threadsafe(may_go.wait(), loop).result()
+        return decoder
+
+    engine = TextEngine(model("vllm", "text"), make)
+    loading = asyncio.create_task(engine.load())
+    await asyncio.sleep(0)
+    await engine.close()
+    assert not decoder.is_closed
+    may_go.set()
+    await asyncio.wait([loading])
+    assert decoder.is_closed
