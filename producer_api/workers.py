@@ -8,6 +8,9 @@ from schemas.base import JsonObject
 from storage.workers import WorkerRow
 from tasks.views import moment
 
+SUMS = "sums"
+"""The part of a worker's stats that is for Prometheus."""
+
 
 def worker_view(row: WorkerRow) -> JsonObject:
     """Return a living worker."""
@@ -26,5 +29,10 @@ def worker_view(row: WorkerRow) -> JsonObject:
         "started_at": moment(row.started_at),
         "beat_at": moment(row.beat_at),
         "lease_until": moment(row.lease_until),
-        "stats": from_json(row.stats) if row.stats else {},
+        "stats": {name: value for name, value in stats_of(row).items() if name != SUMS},
     }
+
+
+def stats_of(row: WorkerRow) -> JsonObject:
+    """Return what a worker told of itself with its last beat."""
+    return from_json(row.stats) if row.stats else {}

@@ -87,6 +87,20 @@ class Attempt:
             await self._delete_objects()
             return Outcome(self.job.id, End.REPLACED)
 
+    @property
+    def usage(self) -> JsonObject:
+        """Return what it took so far."""
+        finished = self._performance.finished
+        return finished.usage if finished else self._usage
+
+    def measure(self) -> JsonObject:
+        """Return what the row says about speed."""
+        job = self.job
+        queue_ms = round((job.started_at - job.queued_at) * 1000, 1)
+        about = {"device": self._workplace.device, "worker": self._worker_id, "attempt": job.attempt}
+        tokens = self.usage.get("completion_tokens", 0)
+        return {"queue_ms": queue_ms, **about, **self._performance.measure(queue_ms, tokens)}
+
     def stop(self, reason: Reason) -> None:
         """End the attempt as soon as possible, wherever it is; the first reason counts, but REPLACED beats all."""
         if self._reason is None or reason is Reason.REPLACED:
@@ -124,7 +138,7 @@ class Attempt:
             output=output if len(output) <= INLINE_CHARACTERS else None,
             artifacts=to_json(artifacts),
             usage=to_json(finished.usage),
-            metrics=to_json(self._metrics()),
+            metrics=to_json(self.measure()),
         )
 
     async def _read_input(self) -> JsonObject:
@@ -215,29 +229,7 @@ class Attempt:
     def _ending(self, status: Status, error: StokerError | None = None) -> Ending:
         said = to_json(error.as_job_error()) if error else None
         usage = to_json(self._usage) if self._usage else None
-        return Ending(self.job.id, self.job.attempt, status, error=said, usage=usage, metrics=to_json(self._metrics()))
-
-    def _metrics(self) -> JsonObject:
-        """Return what the row says about speed; ttft_ms counts from the submit, as a caller would."""
-        job, done = self.job, self._performance
-        queue_ms = round((job.started_at - job.queued_at) * 1000, 1)
-        metrics = {
-            "queue_ms": queue_ms,
-            "device": self._workplace.device,
-            "worker": self._worker_id,
-            "attempt": job.attempt,
-        }
-        if not done.ended_at:
-            return metrics
-        seconds = done.ended_at - done.began_at
-        metrics["run_ms"] = round(seconds * 1000, 1)
-        if done.first_token_at is not None:
-            metrics["ttft_ms"] = round(queue_ms + (done.first_token_at - done.began_at) * 1000, 1)
-        if done.finished is None:
-            return metrics
-        if seconds > 0 and "completion_tokens" in done.finished.usage:
-            metrics["tokens_per_second"] = round(done.finished.usage["completion_tokens"] / seconds, 1)
-        return metrics | done.finished.metrics
+        return Ending(self.job.id, self.job.attempt, status, error=said, usage=usage, metrics=to_json(self.measure()))
 
     async def _delete_objects(self) -> None:
         if self._keys:

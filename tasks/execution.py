@@ -24,7 +24,7 @@ from tasks.dispatch import hint_width
 from tasks.gate import Gate, Place
 from tasks.logs import get_logger
 from tasks.outcome import End, Outcome
-from tasks.statistics import Statistics
+from tasks.statistics import DEFAULT_SLA_MS, Measured, Statistics
 
 CLAIMED_TOGETHER = 32
 SUSPECTS_TOGETHER = 4
@@ -57,9 +57,10 @@ class Execution:
         queue: str,
         siblings: Sequence[str],
         slots: int,
+        sla_ttft_ms: float = DEFAULT_SLA_MS,
     ) -> None:
         self.gate = gate
-        self.statistics = Statistics()
+        self.statistics = Statistics(sla_ttft_ms)
         self.worker_id = ""
         self.on_engine_dead: Callable[[], None] = lambda: None
         self.on_news: Callable[[], None] = lambda: None
@@ -228,7 +229,9 @@ class Execution:
             place.leave()
         seconds = time.monotonic() - began_at
         if outcome.end in (End.SUCCEEDED, End.FAILED, End.CANCELED):
-            self.statistics.add((job.started_at - job.queued_at) * 1000, seconds * 1000)
+            self.statistics.add(
+                Measured(job.kind, outcome.end.value, seconds * 1000, attempt.measure(), attempt.usage)
+            )
         log.info("attempt ended", end=outcome.end.value, why=outcome.why, run_ms=round(seconds * 1000, 1))
         self._watcher.end(job, outcome, seconds)
         if job.webhook is not None:

@@ -8,6 +8,7 @@ import time
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+from schemas.base import JsonObject
 from schemas.errors import EngineDeadError, EngineError
 from schemas.events import EngineEvent, EventType, Finished, Log, Preview, Produced, ProgressMade, Token, ToolCallPiece
 from tasks.engine import Engine, EngineRequest, EngineState
@@ -25,10 +26,13 @@ class Performance:
     finished: Finished | None = None
     first_token_at: float | None = None
     ended_at: float = 0.0
+    is_silent: bool = False
+    """The engine says all tokens at once in the end, because nobody asked for them one by one."""
 
     async def run(self, engine: Engine, request: EngineRequest, place: Place) -> Finished:
         """Run the engine to its answer, which is returned; cancelling this aborts it."""
         has_begun = False
+        self.is_silent = request.input.get("stream") is False
         self.began_at = time.monotonic()
         asyncio.get_running_loop().call_soon(self._note_beginning, engine, place)  # its first step is over by then
         try:
@@ -49,6 +53,28 @@ class Performance:
         if self.finished is None:
             raise EngineError("The engine ended without an answer.")
         return self.finished
+
+    def measure(self, queue_ms: float, tokens: int) -> JsonObject:
+        """Return how fast so many tokens came, as far as it is known; `ttft_ms` counts from the submit, as callers do.
+
+        What the engine itself has measured counts before our own clock.
+        """
+        if not self.ended_at:
+            return {}
+        seconds = self.ended_at - self.began_at
+        metrics: JsonObject = {"run_ms": _milliseconds(seconds)}
+        if self.first_token_at is not None:
+            prefill, decode = self.first_token_at - self.began_at, self.ended_at - self.first_token_at
+            metrics["prefill_ms"], metrics["decode_ms"] = _milliseconds(prefill), _milliseconds(decode)
+            metrics["ttft_ms"] = round(queue_ms + prefill * 1000, 1)
+            if tokens > 1:
+                metrics["time_per_output_token_ms"] = round(decode * 1000 / (tokens - 1), 2)
+        if tokens and seconds > 0:
+            metrics["tokens_per_second"] = round(tokens / seconds, 1)
+        measured = self.finished.metrics if self.finished else {}
+        if self.is_silent and "prefill_ms" in measured:
+            metrics["ttft_ms"] = round(queue_ms + measured.get("engine_queue_ms", 0.0) + measured["prefill_ms"], 1)
+        return metrics | measured
 
     def _note_beginning(self, engine: Engine, place: Place) -> None:
         if not self.ended_at:
@@ -79,3 +105,7 @@ class Performance:
                 self.produced.append(event)
             case Finished():
                 self.finished = event
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 1)

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from producer_api.measures import render
 from producer_api.openapi import Responses, errors
 from producer_api.state import Admin, ApiHere
+from storage import workers
 
 router = APIRouter(tags=["health"])
 
@@ -20,6 +21,7 @@ FIGURES: Responses = {
 
 @router.get("/metrics", response_class=Response, responses=FIGURES)
 async def metrics(api: ApiHere, _: Admin) -> Response:
-    """Count requests, jobs, hints and workers, in Prometheus's text form."""
-    content = render(api.measures, await api.queues.list(), api.services.hints.dropped)
+    """Count requests, jobs, tokens, hints and workers, in Prometheus's text form."""
+    living = await api.services.database.aread(workers.living)
+    content = render(api.measures, await api.queues.list(), living, api.services.hints.dropped)
     return Response(content, media_type=CONTENT_TYPE_LATEST)

@@ -1,4 +1,4 @@
-"""What Flower is shown of an attempt, what a worker measures, how long it insists."""
+"""What Flower is shown of an attempt, and how long a worker insists."""
 
 import asyncio
 
@@ -9,7 +9,6 @@ from tasks.jobs import conclude
 from tasks.orders import cancel_order, read_cancel_order
 from tasks.outcome import End, Outcome
 from tasks.patience import insist
-from tasks.statistics import JOBS_REMEMBERED, Statistics
 
 
 @pytest.mark.parametrize("end", [End.SUCCEEDED, End.CANCELED, End.REPLACED])
@@ -37,18 +36,6 @@ def test_orders_are_read_as_they_were_written() -> None:
 )
 def test_other_orders_are_none(garbage: dict[str, object]) -> None:
     assert read_cancel_order(garbage) is None
-
-
-def test_statistics_remember_the_last_jobs() -> None:
-    statistics = Statistics()
-    assert statistics.summary() == {"ended": 0, "wait_ms": {}, "run_ms": {}}
-    for number in range(JOBS_REMEMBERED + 100):
-        statistics.add(wait_ms=number, run_ms=2 * number)
-    assert statistics.summary() == {
-        "ended": JOBS_REMEMBERED + 100,
-        "wait_ms": {"p50": 228, "p95": 343, "p99": 353},
-        "run_ms": {"p50": 456},
-    }
 
 
 class Sick:
