@@ -1,6 +1,7 @@
 """The fake engine: the same input gives the same output, requests share steps, and faults come when asked for."""
 
 import asyncio
+import json
 import struct
 import zlib
 from contextlib import aclosing
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from schemas.base import JsonObject
 from schemas.catalog import Model
 from schemas.errors import CatalogError, EngineDeadError, EngineError, EngineRefusedError
-from schemas.events import EngineEvent, Finished, Produced, ProgressMade, Token
+from schemas.events import EngineEvent, Finished, Produced, ProgressMade, Token, ToolCallPiece
 from tasks.engine import Capacity, EngineRequest, EngineState
 from workers.engines import create_engine
 from workers.engines.fake import FakeEngine, expected_artifacts, expected_output
@@ -69,6 +70,31 @@ async def test_tokens_make_up_the_text_and_are_counted() -> None:
     assert "".join(event.text for event in events if isinstance(event, Token)) == finished.output["text"]
     assert finished.output["text"].startswith("one two ")
     assert finished.usage == {"prompt_tokens": 2, "completion_tokens": 5}
+
+
+async def test_several_answers_are_told_apart() -> None:
+    given = {"prompt": "one", "max_tokens": 4, "n": 2}
+    *events, finished = await run(make_engine(), given)
+    assert isinstance(finished, Finished)
+    choices = finished.output["choices"]
+    for choice in choices:
+        tokens = [event.text for event in events if isinstance(event, Token) and event.choice == choice["index"]]
+        assert "".join(tokens) == choice["text"]
+    assert finished.output["text"] == choices[0]["text"] != choices[1]["text"]
+    assert finished.usage == {"prompt_tokens": 1, "completion_tokens": 8}
+
+
+async def test_a_tool_is_called_when_the_prompt_says_so() -> None:
+    tools = [{"type": "function", "function": {"name": "look"}}]
+    given = {"messages": [{"role": "user", "content": "fake:tool now"}], "tools": tools, "max_tokens": 2}
+    *pieces, finished = await run(make_engine(), given)
+    assert isinstance(finished, Finished)
+    [call] = finished.output["tool_calls"]
+    assert (finished.output["text"], finished.output["finish_reason"]) == ("", "tool_calls")
+    assert json.loads(call["function"]["arguments"]) == {"said": "fake:tool now"}
+    told = [piece for piece in pieces if isinstance(piece, ToolCallPiece)]
+    assert (told[0].id, told[0].name) == (call["id"], call["function"]["name"]) == ("call_0", "look")
+    assert "".join(piece.arguments for piece in told) == call["function"]["arguments"]
 
 
 @given(prompt=st.text(min_size=1), seed=st.none() | st.integers(0, 2**63 - 1), tokens=st.integers(1, 200))

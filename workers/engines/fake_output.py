@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 import struct
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 from schemas.base import JsonObject
 from schemas.embedding import EmbeddingInput
-from schemas.events import EngineEvent, Finished, Produced, ProgressMade, Token
+from schemas.events import EngineEvent, Finished, Produced, ProgressMade, Token, ToolCallPiece
 from schemas.image import ImageInput
 from schemas.jobs import Kind
 from schemas.text import TextInput
@@ -75,16 +76,47 @@ def _text_script(given: TextInput) -> Script:
     said = prompt.split()
     wanted = orders.get("tokens") or LONGEST_TEXT_TOKENS
     count = min(wanted, given.max_tokens or wanted)
-    noise = _noise(f"{given.seed}/{prompt}", max(0, count - len(said)))
-    words = [*said[:count], *(VOCABULARY[byte % len(VOCABULARY)] for byte in noise)]
-    pieces = [word if index == 0 else f" {word}" for index, word in enumerate(words)]
-    finished = Finished(
-        {"text": "".join(pieces), "finish_reason": "length" if count == given.max_tokens else "stop"},
-        usage={"prompt_tokens": len(said), "completion_tokens": count},
+    key = f"{given.seed}/{prompt}"
+    answers = [_pieces(said, count, f"{key}/{choice}" if choice else key) for choice in range(given.n)]
+    steps: list[list[EngineEvent]] = [
+        [Token(pieces[step], choice) for choice, pieces in enumerate(answers)] for step in range(count)
+    ]
+    reason = "length" if count == given.max_tokens else "stop"
+    choices: list[JsonObject] = [
+        {"index": choice, "text": "".join(pieces), "finish_reason": reason} for choice, pieces in enumerate(answers)
+    ]
+    if "tool" in orders and given.tools:
+        steps = [_call(given, choice) for choice in choices]
+    output = {name: value for name, value in choices[0].items() if name != "index"}
+    steps[-1].append(
+        Finished(
+            {**output, "choices": choices} if given.n > 1 else output,
+            usage={"prompt_tokens": len(said), "completion_tokens": count * given.n},
+        )
     )
-    steps: list[list[EngineEvent]] = [[Token(piece)] for piece in pieces]
-    steps[-1].append(finished)
     return Script(len(said), steps, orders)
+
+
+def _pieces(said: list[str], count: int, key: str) -> list[str]:
+    noise = _noise(key, max(0, count - len(said)))
+    words = [*said[:count], *(VOCABULARY[byte % len(VOCABULARY)] for byte in noise)]
+    return [word if index == 0 else f" {word}" for index, word in enumerate(words)]
+
+
+def _call(given: TextInput, choice: JsonObject) -> list[EngineEvent]:
+    """Make a choice call the first tool with what it would have said, in two pieces."""
+    name, call_id = given.tools[0].function.name, f"call_{choice['index']}"
+    begin, end = '{"said": ', json.dumps(choice["text"], ensure_ascii=False) + "}"
+    function = {"name": name, "arguments": begin + end}
+    choice |= {
+        "text": "",
+        "finish_reason": "tool_calls",
+        "tool_calls": [{"id": call_id, "type": "function", "function": function}],
+    }
+    return [
+        ToolCallPiece(0, begin, id=call_id, name=name, choice=choice["index"]),
+        ToolCallPiece(0, end, choice=choice["index"]),
+    ]
 
 
 def _image_script(given: ImageInput) -> Script:
