@@ -67,9 +67,9 @@ class Process:
             )
         os.close(self._parent_reader)
 
-    def wait_until_ready(self) -> "Process":
+    def wait_until_ready(self, seconds: float = PATIENCE_SECONDS) -> "Process":
         """Wait for the file that it touches when it is ready."""
-        until(lambda: self.ready_file.exists() or self.popen.poll() is not None, "it is ready")
+        until(lambda: self.ready_file.exists() or self.popen.poll() is not None, "it is ready", seconds)
         assert self.popen.poll() is None, self.said()
         return self
 
@@ -197,9 +197,9 @@ def open_site(database_url: str, redis_url: str, s3: S3Server, folder: Path) -> 
         site.close()
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
+def until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS) -> None:
     """Wait until something is true."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain until {what}"
         time.sleep(0.01)

@@ -88,8 +88,9 @@ async def test_greedy_answers_are_those_of_the_bare_library(engine: TextEngine, 
     async def bare(number: int) -> str:
         params = SamplingParams(temperature=0, max_tokens=64)
         prompt = TokensPrompt(prompt_token_ids=real_decoder.own._prompts.encode_text(f"prompt {number}"))  # type: ignore[attr-defined]  # noqa: SLF001 - the library behind it
+        text = ""
         async for output in real_decoder.own._llm.generate(prompt, params, f"bare-{number}"):  # type: ignore[attr-defined]  # noqa: SLF001 - the same
-            text: str = output.outputs[0].text
+            text += output.outputs[0].text
         return text
 
     alone = [await bare(number) for number in range(4)]
