@@ -18,6 +18,7 @@ from producer_api.routes import (
     deliveries,
     embeddings,
     events,
+    files,
     health,
     jobs,
     keys,
@@ -33,6 +34,7 @@ from producer_api.routes import (
 from producer_api.services import Services
 from producer_api.settings import Environment
 from producer_api.state import Api, build_api
+from producer_api.uploads import FORM_BYTES
 from producer_api.webhooks import EndpointChanges, EndpointRequest
 from schemas.errors import FaultError
 from tasks.logs import get_logger
@@ -49,7 +51,12 @@ def create_app(services: Services) -> FastAPI:
     app = route_app("/docs" if settings.environment is Environment.DEVELOPMENT else None)
     app.state.api = api
     handle_errors(app)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, drain_bytes=settings.max_drain_bytes)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=settings.max_body_bytes,
+        drain_bytes=settings.max_drain_bytes,
+        of_path={files.router.prefix: settings.max_file_bytes + FORM_BYTES},
+    )
     app.add_middleware(Edge, measures=api.measures)  # the last one added is the outermost
     return app
 
@@ -75,6 +82,7 @@ def route_app(docs_url: str | None = None) -> FastAPI:
         embeddings,
         events,
         results,
+        files,
         webhooks,
         deliveries,
         models,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producer_api.answers import error_answer, invalid
@@ -24,28 +28,36 @@ async def read_as(model: type[Body], request: Request) -> Body:
         raise invalid(error) from None
 
 
+LINGER_SECONDS, SILENT_SECONDS = 30.0, 5.0
+"""How long we read on after a refusal, and how long a client may say nothing meanwhile."""
+
+
 class BodyLimit:
     """Refuses bodies that are too large, after reading some of them: clients see no answer while they send."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int, drain_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, drain_bytes: int, of_path: Mapping[str, int]) -> None:
         self._app = app
         self._max_bytes = max_bytes
         self._drain_bytes = drain_bytes
+        self._of_path = of_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
             await self._app(scope, receive, send)
             return
+        limit = self._of_path.get(scope["path"], self._max_bytes)
         declared = Headers(scope=scope).get("content-length", "0")
-        if not declared.isdecimal() or int(declared) <= self._max_bytes:
-            await self._app(scope, self._counting(receive), send)
+        if not declared.isdecimal() or int(declared) <= limit:
+            await self._app(scope, self._counting(receive, limit), send)
             return
-        drained = int(declared) <= self._drain_bytes and await self._drain(receive, 0)
-        headers = None if drained else {"Connection": "close"}
-        await error_answer(self._error(), request_id_of(scope), headers)(scope, receive, send)
+        if int(declared) <= self._drain_bytes and await self._drain(receive, 0):
+            await error_answer(_error(limit), request_id_of(scope))(scope, receive, send)
+        else:
+            answer = error_answer(_error(limit), request_id_of(scope), {"Connection": "close"})
+            await _answer_and_linger(answer, scope, receive, send)
 
-    def _counting(self, receive: Receive) -> Receive:
+    def _counting(self, receive: Receive, limit: int) -> Receive:
         """Return a receive that refuses to go on when the body grows too large."""
         read_bytes = 0
 
@@ -53,10 +65,10 @@ class BodyLimit:
             nonlocal read_bytes
             message = await receive()
             read_bytes += len(message.get("body", b""))
-            if read_bytes > self._max_bytes:
+            if read_bytes > limit:
                 if message.get("more_body"):
                     await self._drain(receive, read_bytes)
-                raise self._error()
+                raise _error(limit)
             return message
 
         return receive_counted
@@ -70,6 +82,26 @@ class BodyLimit:
                 return True
         return False
 
-    def _error(self) -> TooLargeError:
-        limit = f"{self._max_bytes / 2**20:g} MiB"
-        return TooLargeError(f"The request body is larger than {limit}; send less at once.")
+
+async def _answer_and_linger(answer: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer, then go on reading for a while: who hangs up on a client that still sends takes the answer with him."""
+
+    async def send_open(message: Message) -> None:
+        is_body = message["type"] == "http.response.body"
+        await send({**message, "more_body": True} if is_body else message)
+
+    await answer(scope, receive, send_open)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while await _is_sending(receive):
+                pass
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def _is_sending(receive: Receive) -> bool:
+    async with asyncio.timeout(SILENT_SECONDS):
+        return bool((await receive()).get("more_body"))
+
+
+def _error(limit: int) -> TooLargeError:
+    return TooLargeError(f"The request body is larger than {limit / 2**20:g} MiB; send less at once.")

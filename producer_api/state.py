@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from producer_api.admission import Admission
 from producer_api.authentication import Keys, Scope
+from producer_api.files import Files
 from producer_api.health import Health, examine
 from producer_api.measures import Measures
 from producer_api.queues import Queues
@@ -39,6 +40,7 @@ class Api:
     measures: Measures
     queues: Queues
     webhooks: Webhooks
+    files: Files
     health: Fresh[Health]
 
 
@@ -58,6 +60,7 @@ def build_api(services: Services) -> Api:
         measures=Measures(),
         queues=Queues(services, dispatcher, webhooks),
         webhooks=webhooks,
+        files=Files(services),
         health=Fresh(lambda: examine(services), HEALTH_SECONDS),
     )
 

@@ -8,6 +8,7 @@ StokerError
 │   ├── NotFoundError               404 not_found
 │   │   └── ModelNotFoundError      404 model_not_found
 │   ├── MethodNotAllowedError       405 method_not_allowed
+│   ├── UploadTimeoutError          408 upload_timeout
 │   ├── ConflictError               409 conflict
 │   │   └── JobFailedError          409 job_failed
 │   ├── GoneError                   410 gone
@@ -137,6 +138,15 @@ class MethodNotAllowedError(CallerError):
     code = "method_not_allowed"
     status = 405
     sentence = "This address does not know that method; the Allow header names the ones it knows."
+
+
+class UploadTimeoutError(CallerError):
+    """A file came too slowly."""
+
+    code = "upload_timeout"
+    status = 408
+    retryable = True
+    sentence = "The upload fell silent or took too long and was given up; try again, with a smaller file if it stays."
 
 
 class ConflictError(CallerError):

@@ -125,7 +125,7 @@ def add_file(world: World, kept_seconds: float | None = None) -> str:
 
 
 def test_files_are_deleted_when_their_time_has_come(world: World) -> None:
-    expired, kept = add_file(world, -1.0), [add_file(world, 3600.0), add_file(world)]
+    _, kept = add_file(world, -1.0), [add_file(world, 3600.0), add_file(world)]
     time.sleep(0.01)
     assert world.sweep.run() == "erase_retained 0, delete_files 1, delete_orphans 0, abort_uploads 0, forget 0"
     assert world.keys() == kept

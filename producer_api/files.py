@@ -1,0 +1,140 @@
+"""Files as callers see them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+
+from producer_api.services import Services
+from producer_api.uploads import Uploads
+from schemas.base import JsonObject, Strict
+from schemas.errors import FaultError, NotFoundError
+from schemas.files import Purpose
+from storage import files
+from storage.files import FileFilter, FileRow
+from storage.objects.port import Reader, file_key
+
+PIECE_BYTES = 256 * 2**10
+LIST_LIMIT = 10_000
+
+
+class FileAnswer(Strict):
+    """A file."""
+
+    id: str
+    object: Literal["file"]
+    bytes: int
+    created_at: int = Field(description="Epoch seconds.")
+    expires_at: int | None = Field(description="Epoch seconds; it is deleted then.")
+    filename: str
+    purpose: Purpose
+    status: Literal["processed"]
+
+
+class FileList(Strict):
+    """Some files."""
+
+    object: Literal["list"]
+    data: list[FileAnswer]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None = Field(description="Send it as `after` to get the next page.")
+
+
+class FileDeletion(Strict):
+    """A file that is gone."""
+
+    id: str
+    object: Literal["file"]
+    deleted: bool
+
+
+class FileQuery(BaseModel):
+    """What a list may be asked for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    limit: int = Field(LIST_LIMIT, ge=1, le=LIST_LIMIT, description="How many files at most.")
+    after: str = Field("", max_length=100, description="The `last_id` of the page before.")
+    order: Literal["asc", "desc"] = Field("desc", description="By age: `desc` begins with the newest.")
+    purpose: str = Field("", max_length=100, description="Only files for this.")
+    caller: str = Field("", max_length=200, description="Another caller's files; for admins.")
+
+    def as_filter(self, caller_id: str) -> FileFilter:
+        """Return what storage looks for."""
+        return FileFilter(caller_id, self.limit, self.after or None, self.purpose or None, self.order == "desc")
+
+
+class Files:
+    """What routes about files share."""
+
+    def __init__(self, services: Services) -> None:
+        self._database = services.database
+        self._objects = services.objects
+        self._uploads = Uploads(services)
+
+    async def receive(self, request: Request, caller_id: str) -> FileRow:
+        """Store an uploaded file: its bytes first, then its row."""
+        new = await self._uploads.receive(request, caller_id)
+        # A write that fails leaves the object: it may have been committed all the same, else the sweep finds it.
+        return await self._database.atransact(lambda connection: files.add(connection, new))
+
+    async def find(self, file_id: str, caller_id: str) -> FileRow:
+        """Return a caller's file; another's is not found."""
+        row = await self._database.aread(lambda connection: files.find(connection, file_id, caller_id))
+        if row is None:
+            raise _unknown(file_id)
+        return row
+
+    async def page(self, wanted: FileFilter) -> list[FileRow]:
+        """Return a list's page, and one file more when there are more."""
+        return await self._database.aread(lambda connection: files.page(connection, wanted))
+
+    async def delete(self, file_id: str, caller_id: str) -> None:
+        """Delete a file: first its row, then its bytes."""
+        if not await self._database.atransact(lambda connection: files.delete(connection, file_id, caller_id)):
+            raise _unknown(file_id)
+        with suppress(FaultError):  # the sweep finds what is left
+            await asyncio.to_thread(self._objects.delete, [file_key(file_id)])
+
+    async def open(self, file: FileRow) -> AsyncIterator[bytes]:
+        """Begin to read a file's bytes."""
+        return _pieces(await asyncio.to_thread(self._objects.open_read, file_key(file.id)))
+
+
+async def _pieces(reader: Reader) -> AsyncIterator[bytes]:
+    try:
+        while piece := await asyncio.to_thread(reader.read, PIECE_BYTES):
+            yield piece
+    finally:
+        reader.close()
+
+
+def file_view(file: FileRow) -> JsonObject:
+    """Return a file as OpenAI's clients know it."""
+    return {
+        "id": file.id,
+        "object": "file",
+        "bytes": file.bytes,
+        "created_at": int(file.created_at),
+        "expires_at": None if file.expires_at is None else int(file.expires_at),
+        "filename": file.filename,
+        "purpose": file.purpose,
+        "status": "processed",
+    }
+
+
+def page_view(found: Sequence[FileRow], limit: int) -> JsonObject:
+    """Return a list's page; the one row too many says that there are more."""
+    data = [file_view(file) for file in found[:limit]]
+    ends = (data[0]["id"], data[-1]["id"]) if data else (None, None)
+    return {"object": "list", "data": data, "has_more": len(found) > limit, "first_id": ends[0], "last_id": ends[1]}
+
+
+def _unknown(file_id: str) -> NotFoundError:
+    return NotFoundError(f"There is no file '{file_id[:100]}' of yours; GET /v1/files lists those there are.")

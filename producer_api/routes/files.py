@@ -1,0 +1,103 @@
+"""Files as OpenAI's clients upload, list, read and delete them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+
+from producer_api.answers import json_answer
+from producer_api.authentication import Scope
+from producer_api.doors import CLIENT_LEFT, DoorRoute
+from producer_api.files import FileAnswer, FileDeletion, FileList, FileQuery, file_view, page_view
+from producer_api.openapi import CALLER, Responses, door_errors, shape
+from producer_api.state import Api, api_of
+from schemas.base import JsonObject
+from schemas.errors import MalformedError, NotFoundError, TooLargeError, UploadTimeoutError
+from schemas.files import JSON_LINES
+from storage.objects.port import disposition
+
+router = APIRouter(prefix="/v1/files", tags=["openai"], route_class=DoorRoute)
+
+FORM: JsonObject = {
+    "type": "object",
+    "required": ["purpose", "file"],
+    "properties": {
+        "purpose": {"type": "string", "enum": ["batch"]},
+        "file": {"type": "string", "format": "binary"},
+        "expires_after[anchor]": {"type": "string", "enum": ["created_at"]},
+        "expires_after[seconds]": {"type": "integer", "minimum": 3600, "maximum": 2_592_000},
+    },
+}
+UPLOAD = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM}}}}
+LIST: JsonObject = {
+    "parameters": [
+        {"name": name, "in": "query", "description": said.pop("description"), "schema": said}
+        for name, said in FileQuery.model_json_schema()["properties"].items()
+    ]
+}
+LOOK = {"parameters": [CALLER]}
+CONTENT: Responses = {200: {"description": "The file's bytes, as they were uploaded.", "content": {JSON_LINES: {}}}}
+
+
+@router.post(
+    "",
+    responses={**shape(FileAnswer), **door_errors(MalformedError, TooLargeError, UploadTimeoutError)},
+    openapi_extra=UPLOAD,
+)
+async def create_file(request: Request) -> Response:
+    """Upload a file of JSON lines. It passes through to the object store, so it may be larger than other bodies."""
+    api = api_of(request)
+    key = await api.keys.authenticate(request, Scope.SUBMIT)
+    try:
+        return json_answer(file_view(await api.files.receive(request, key.caller_id)))
+    except ClientDisconnect:
+        return Response(status_code=CLIENT_LEFT)
+
+
+@router.get("", responses={**shape(FileList), **door_errors()}, openapi_extra=LIST)
+async def list_files(request: Request) -> Response:
+    """List your files."""
+    api = api_of(request)
+    key = await api.keys.authenticate(request, Scope.READ)
+    wanted = FileQuery.model_validate(dict(request.query_params))
+    found = await api.files.page(wanted.as_filter(await api.keys.caller_of(key, wanted.caller or None)))
+    return await asyncio.to_thread(lambda: json_answer(page_view(found, wanted.limit)))  # up to ten thousand
+
+
+@router.get("/{file_id}", responses={**shape(FileAnswer), **door_errors(NotFoundError)}, openapi_extra=LOOK)
+async def get_file(request: Request, file_id: str) -> Response:
+    """Look at a file."""
+    api = api_of(request)
+    return json_answer(file_view(await api.files.find(file_id, await _reader_of(api, request))))
+
+
+@router.get("/{file_id}/content", responses={**CONTENT, **door_errors(NotFoundError)}, openapi_extra=LOOK)
+async def get_file_content(request: Request, file_id: str) -> Response:
+    """Download a file."""
+    api = api_of(request)
+    file = await api.files.find(file_id, await _reader_of(api, request))
+    headers = {
+        "Content-Length": str(file.bytes),
+        "Content-Disposition": disposition(file.filename),
+        "Cache-Control": "private, no-store",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return StreamingResponse(await api.files.open(file), headers=headers, media_type=JSON_LINES)
+
+
+@router.delete("/{file_id}", responses={**shape(FileDeletion), **door_errors(NotFoundError)})
+async def delete_file(request: Request, file_id: str) -> Response:
+    """Delete a file."""
+    api = api_of(request)
+    key = await api.keys.authenticate(request, Scope.SUBMIT)
+    await api.files.delete(file_id, key.caller_id)
+    return json_answer({"id": file_id, "object": "file", "deleted": True})
+
+
+async def _reader_of(api: Api, request: Request) -> str:
+    """Return whose files a request looks at."""
+    key = await api.keys.authenticate(request, Scope.READ)
+    return await api.keys.caller_of(key, request.query_params.get("caller"))

@@ -1,0 +1,140 @@
+"""Uploads: a form's file goes to the object store as it arrives, and a part of it at most is ever in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Literal
+
+from starlette.requests import Request
+
+from producer_api.forms import Field, FileStart, FormReader
+from producer_api.services import Services
+from schemas.base import JsonObject, Strict
+from schemas.errors import FaultError, InvalidError, TooLargeError, UnavailableError, UploadTimeoutError
+from schemas.files import JSON_LINES, ExpiresAfter
+from schemas.ids import new_id
+from storage.files import NewFile
+from storage.objects.port import file_key
+from storage.objects.writer import ObjectWriter
+
+FORM_BYTES = 64 * 2**10
+"""What a form may have around its file."""
+PLACES = 8
+"""So many uploads are read at once, for each may hold 5 MiB in memory; the others wait in their sockets."""
+PLACE_SECONDS = 30.0
+SILENT_SECONDS = 30.0
+FILENAME_CHARACTERS = 255
+INNER = re.compile(r"(\w+)\[(\w+)\]")
+
+
+class UploadForm(Strict):
+    """The fields that come with a file."""
+
+    purpose: Literal["batch"]
+    expires_after: ExpiresAfter | None = None
+
+
+class Uploads:
+    """The uploads that this process reads."""
+
+    def __init__(self, services: Services) -> None:
+        self._objects = services.objects
+        self._settings = services.settings
+        self._places = asyncio.Semaphore(PLACES)
+
+    async def receive(self, request: Request, caller_id: str) -> NewFile:
+        """Store the file of a form; return what its row will say."""
+        form, file_id = FormReader(request.headers.get("content-type", "")), new_id("file")
+        writer = ObjectWriter(self._objects, file_key(file_id), JSON_LINES)
+        async with self._place(), self._in_time():
+            try:
+                filename, wanted = await self._read(request, form, writer)
+                written = await asyncio.to_thread(writer.finish)
+            except BaseException:
+                with suppress(FaultError):  # the sweep finds what is left
+                    await asyncio.to_thread(writer.abort)
+                raise
+        kept = wanted.expires_after.seconds if wanted.expires_after else self._settings.file_kept_seconds
+        return NewFile(file_id, caller_id, wanted.purpose, filename, written.bytes, written.sha256, kept)
+
+    async def _read(self, request: Request, form: FormReader, writer: ObjectWriter) -> tuple[str, UploadForm]:
+        """Read a form to its end; the file's name and the fields."""
+        fields: JsonObject = {}
+        filename: str | None = None
+        async for chunk in _in_motion(request):
+            for piece in form.feed(chunk):
+                if isinstance(piece, bytes):
+                    is_due = writer.add(piece)
+                    self._check_size(writer)
+                    if is_due:
+                        await asyncio.to_thread(writer.flush)
+                elif isinstance(piece, FileStart):
+                    filename = _filename(piece, is_first=filename is None)
+                else:
+                    _set(fields, piece)
+        form.end()
+        wanted = UploadForm.model_validate(fields)
+        if not filename or not writer.bytes:
+            raise InvalidError("The form has no file, or an empty one; send it as the field 'file'.", param="file")
+        return filename, wanted
+
+    def _check_size(self, writer: ObjectWriter) -> None:
+        limit = self._settings.max_file_bytes
+        if writer.bytes > limit:
+            raise TooLargeError(f"The file is larger than {limit / 2**20:g} MiB; upload it in several smaller ones.")
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(PLACE_SECONDS):
+                await self._places.acquire()
+        except TimeoutError:
+            raise UnavailableError("Too many files are being uploaded at once; try again in a few seconds.") from None
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._settings.upload_seconds):
+                yield
+        except TimeoutError:
+            raise UploadTimeoutError from None
+
+
+async def _in_motion(request: Request) -> AsyncIterator[bytes]:
+    """Yield what a client sends; one that falls silent gives up its place."""
+    stream = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(SILENT_SECONDS):
+                chunk = await anext(stream)
+        except StopAsyncIteration:
+            return
+        yield chunk
+
+
+def _filename(start: FileStart, *, is_first: bool) -> str:
+    if start.name != "file" or not is_first:
+        raise InvalidError("The form has one file, in the field 'file'; take others out.", param=start.name[:100])
+    if not 0 < len(start.filename) <= FILENAME_CHARACTERS or not start.filename.isprintable():
+        raise InvalidError(
+            f"A file's name has 1 to {FILENAME_CHARACTERS} printable characters; give it another.", param="file"
+        )
+    return start.filename
+
+
+def _set(fields: JsonObject, field: Field) -> None:
+    """Note a field; `expires_after[seconds]` is the field `seconds` of `expires_after`."""
+    match = INNER.fullmatch(field.name)
+    if match is None:
+        fields[field.name] = field.value
+    else:
+        inner = fields.setdefault(match[1], {})
+        if isinstance(inner, dict):
+            inner[match[2]] = field.value
