@@ -46,7 +46,8 @@ async def follow(api: Api, row: JobRow, after: str | None) -> AsyncGenerator[lis
     An empty list comes now and then while nothing happens.
     """
     clock = asyncio.get_running_loop().time
-    over_at: float | None = None
+    over: JobRow | None = None
+    over_at = 0.0
     async with api.watch.over(row.id) as watcher:
         news = await _read(api, row.id, after)
         while not api.watch.closing:
@@ -55,23 +56,24 @@ async def follow(api: Api, row: JobRow, after: str | None) -> AsyncGenerator[lis
                 after = news[-1].id
                 if news[-1].type is EventType.FINISHED:
                     return
-            if watcher.ended and over_at is None:
-                over_at = clock() + await _last_words(api, row.id)
-            if over_at is not None and clock() >= over_at:
-                if last := await _end(api, row.id, after):
-                    yield [last]
+            if watcher.ended and over is None:
+                over = await api.services.database.aread(lambda connection: jobs.find(connection, row.id))
+                if over is None:
+                    return  # it was deleted
+                over_at = clock() + _last_words(over)
+            if over is not None and clock() >= over_at:
+                yield [_end(over, after)]
                 return
-            if not await _wait(api, row.id, watcher, over_at, has_news=bool(news)):
+            if over is not None:
+                await watcher.ring.wait(over_at - clock())
+            elif not await _wait(api, row.id, watcher, has_news=bool(news)):
                 yield []
             heard = watcher.ring.take()
             news = (heard and follow_on(heard, parse_position(after))) or await _read(api, row.id, after)
 
 
-async def _wait(api: Api, job_id: str, watcher: Watcher, over_at: float | None, *, has_news: bool) -> bool:
+async def _wait(api: Api, job_id: str, watcher: Watcher, *, has_news: bool) -> bool:
     """Wait for the next ring; one that brought nothing may mean that the row has changed without the log."""
-    if over_at is not None:
-        await watcher.ring.wait(max(0.0, over_at - asyncio.get_running_loop().time()))
-        return True
     if not has_news:
         api.watch.ask(job_id)
     return await watcher.ring.wait(HEARTBEAT_SECONDS)
@@ -84,19 +86,15 @@ async def _read(api: Api, job_id: str, after: str | None) -> list[Envelope]:
         return []  # the row still tells the end of the story
 
 
-async def _last_words(api: Api, job_id: str) -> float:
+def _last_words(row: JobRow) -> float:
     """Return how much longer a log may still get the last entries of a job that has ended."""
-    row = await api.services.database.aread(lambda connection: jobs.find(connection, job_id))
-    if row is None or row.finished_at is None or row.attempt == 0:
+    if row.finished_at is None or row.attempt == 0:
         return 0.0
     return max(0.0, row.finished_at + LAST_WORDS_SECONDS - time.time())
 
 
-async def _end(api: Api, job_id: str, after: str | None) -> Envelope | None:
-    """Return the last event as the row has it; nothing when the job was deleted meanwhile."""
-    row = await api.services.database.aread(lambda connection: jobs.find(connection, job_id))
-    if row is None:
-        return None
+def _end(row: JobRow, after: str | None) -> Envelope:
+    """Return the last event as the row has it."""
     seen = parse_position(after)
     seq = seen.seq + 1 if seen.attempt == row.attempt else 1
     data = {"status": row.status, "error": from_json(row.error) if row.error else None}

@@ -9,15 +9,19 @@ from dataclasses import dataclass
 import pytest
 
 from schemas.base import JsonObject
-from schemas.events import Envelope, EventType
+from schemas.events import Envelope, EventType, Token, ToolCallPiece
 from schemas.jobs import Status
+from stoker.client.documents import Event as ClientEvent
+from stoker.client.transcript import Answer, ToolCall, Transcript
 from storage.bell import MemoryBell, RedisBell
 from storage.database import Database
 from storage.event_log.streams import RedisEventLog
+from tasks.event_writer import EventWriter
 from tests.api import Desk, memory_services, open_desk
 
 STARTED: tuple[EventType, JsonObject] = (EventType.STARTED, {})
 HELLO = (EventType.TOKEN, {"text": "hel"}), (EventType.TOKEN, {"text": "lo"})
+PATIENCE_SECONDS = 30.0
 FINISHED = (EventType.FINISHED, {"status": "succeeded", "error": None})
 
 
@@ -204,6 +208,60 @@ async def test_a_new_attempt_begins_with_restarted(desk: Desk) -> None:
         ("2-2", "token"),
         ("2-3", "finished"),
     ]
+
+
+async def tell_all(desk: Desk) -> tuple[str, Transcript]:
+    """A job with two answers and two calls in Hangul and emoji, told by the worker's own pen; it has ended."""
+    job_id = await desk.submit()
+    worker, writer, transcript = desk.worker(), EventWriter(desk.events), Transcript()
+    job = worker.claim()
+    story = writer.open(job_id, job.attempt)
+    story.say(EventType.STARTED, {})
+    for number, letter in enumerate("안녕 👩‍👩‍👧 한글 🇰🇷"):
+        story.say_token(Token(letter, number % 2))
+        if number % 3 == 0:
+            await writer.flush(PATIENCE_SECONDS)
+    for index in range(2):
+        story.say_tool_call(ToolCallPiece(index, '{"도시": ', f"call_{index}", "날씨", choice=1))
+        await writer.flush(PATIENCE_SECONDS)
+        story.say_tool_call(ToolCallPiece(index, '"서울 🌧"}', choice=1))
+    await worker.finish(job)
+    story.say(*FINISHED, urgent=True)
+    await writer.flush(PATIENCE_SECONDS)
+    for event in await listen(desk, job_id):
+        transcript.add(as_client_sees(event))
+    return job_id, transcript
+
+
+def as_client_sees(event: Event) -> ClientEvent:
+    attempt, _, seq = event.id.partition("-")
+    return ClientEvent(int(attempt), int(seq), event.type, 0.0, event.data["data"])
+
+
+async def test_choices_and_calls_arrive_whole_and_can_be_resumed_anywhere(desk: Desk) -> None:
+    job_id, whole = await tell_all(desk)
+    assert whole.choices == [
+        Answer("안녕 👩‍👩‍👧 한글 🇰🇷"[::2]),
+        Answer(
+            "안녕 👩‍👩‍👧 한글 🇰🇷"[1::2],
+            [ToolCall(f"call_{index}", "날씨", '{"도시": "서울 🌧"}') for index in range(2)],
+        ),
+    ]
+    events = await listen(desk, job_id)
+    for seen in range(1, len(events)):
+        transcript, rest = Transcript(), await listen(desk, job_id, {"Last-Event-ID": events[seen - 1].id})
+        for event in (*events[:seen], *rest):
+            transcript.add(as_client_sees(event))
+        assert transcript.choices == whole.choices
+        assert len(rest) == len(events) - seen
+
+
+async def test_a_reader_of_calls_whose_log_was_lost_hears_the_end(desk: Desk) -> None:
+    job_id, _ = await tell_all(desk)
+    await desk.events.erase([job_id])
+    for position, told in (("1-3", "1-4"), (None, "1-1")):
+        [event] = await listen(desk, job_id, {"Last-Event-ID": position} if position else None)
+        assert (event.id, event.type) == (told, "finished")
 
 
 @pytest.fixture

@@ -75,6 +75,14 @@ def test_text_with_strange_line_ends_stays_one_event(api: ScriptedApi, client: S
     assert [event.data.get("text") for event in client.events("job_1")] == [odd, None]
 
 
+def test_characters_that_are_cut_on_their_way_are_whole_again() -> None:
+    told = "안녕 👩‍👩‍👧 한글 🇰🇷"
+    feed = EventFeed(Call("GET", "http://127.0.0.1:1/"), None, patience_seconds=1)
+    body = STARTED + word(2, told) + frame(1, 3, "tool_call", index=0, arguments=told) + DONE
+    events = [event for number in range(len(body)) for event in feed.read(body[number : number + 1])]
+    assert [event.data.get("text", event.data.get("arguments")) for event in events] == [None, told, told, None]
+
+
 def test_a_job_that_is_not_there_ends_the_reading(api: ScriptedApi, client: Stoker) -> None:
     api.on("GET", EVENTS, stream(STARTED, cut=True), error(404, "not_found", "There is no job 'job_1' of yours."))
     events = client.events("job_1")
