@@ -84,6 +84,11 @@ class Console:
         if self._echo_parts:
             self._show(part, readable(line.decode(errors="replace").rstrip()))
 
+    def repeat(self, part: str) -> None:
+        """Show the last line of a part's log to those who do not see its lines as they come."""
+        if not self._echo_parts:
+            self._show("", f"  {readable(self.tail(part, 1))}")
+
     def tail(self, part: str, lines: int) -> str:
         """The last lines of a part's log."""
         path = self.log_path(part)

@@ -72,6 +72,7 @@ class Keeper:
             delay = next_delay(delay, ready_seconds)
             self._on_change("restarting")
             self._console.say(f"{self.part.name} {end}; starting it again in {delay:g} s")
+            self._console.repeat(self.part.name)
             await asyncio.sleep(delay)
 
     async def stop(self) -> None:

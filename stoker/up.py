@@ -24,8 +24,13 @@ READY_MARK = "\0ready\n"
 def up(settings: Settings, terminal: TextIO, *, echo_parts: bool, when_up: Callable[[], None]) -> int:
     """Run the platform until it is told to stop; the exit code."""
     state = StateFolder(settings.home)
-    state.prepare()
-    if state.lock(SUPERVISOR_LOCK, wait_seconds=0.3) is None:
+    try:
+        state.prepare()
+        is_free = state.lock(SUPERVISOR_LOCK, wait_seconds=0.3) is not None
+    except OSError as error:
+        print(_unusable(state, error), file=terminal, flush=True)
+        return 1
+    if not is_free:
         print(_already_running(state), file=terminal, flush=True)
         return 1
     state.write_run(None)
@@ -88,6 +93,10 @@ def _lock_parts(state: StateFolder, console: Console) -> int:
             f"(`fuser {state.shown / PARTS_LOCK}`), end them, and try again."
         )
     return descriptor
+
+
+def _unusable(state: StateFolder, error: OSError) -> str:
+    return f"The folder {state.shown} cannot be used ({error.strerror}); set STOKER_HOME to one that can be written."
 
 
 def _already_running(state: StateFolder) -> str:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.integration.supervised import part, project
 
 
@@ -71,6 +73,27 @@ def test_a_failed_start_is_told_and_leaves_nothing(tmp_path: Path) -> None:
         assert answer.returncode == 1
         assert "slow was not ready within 0.5 s" in answer.stdout
         assert it.processes() == []
+
+
+def test_a_part_that_dies_while_it_starts_says_why(tmp_path: Path) -> None:
+    with project(tmp_path, part("sick", "dies")) as it:
+        answer = it.call("up", "--detach")
+        assert answer.returncode == 1
+        assert "sick ended with exit code 3; starting it again in 0.5 s\n  sick says hello\n" in answer.stdout
+
+
+@pytest.mark.parametrize("arguments", [["up"], ["up", "--detach"]])
+def test_a_folder_that_cannot_be_used_is_a_sentence(tmp_path: Path, arguments: list[str]) -> None:
+    with project(tmp_path) as it:
+        it.state.parent.mkdir(exist_ok=True)
+        it.state.write_text("a file is in the way")
+        answer = it.call(*arguments)
+        assert (answer.returncode, answer.stdout, answer.stderr) == (
+            1,
+            "The folder .stoker cannot be used (File exists); set STOKER_HOME to one that can be written.\n",
+            "",
+        )
+        it.state.unlink()
 
 
 def test_ctrl_c_while_it_starts_stops_the_start(tmp_path: Path) -> None:

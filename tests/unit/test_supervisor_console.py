@@ -56,6 +56,15 @@ def test_detached_only_its_own_words_are_shown(tmp_path: Path) -> None:
     assert (tmp_path / "stoker.log").read_text().endswith("later\n")
 
 
+def test_detached_the_last_words_of_a_part_can_be_repeated(tmp_path: Path) -> None:
+    terminal = io.StringIO()
+    with Console(tmp_path, terminal, echo_parts=False) as console:
+        console.relay("worker", b"first")
+        console.relay("worker", b"The model's folder ./nowhere does not exist.")
+        console.repeat("worker")
+    assert terminal.getvalue() == "  The model's folder ./nowhere does not exist.\n"
+
+
 def test_nobody_listening_is_no_error(tmp_path: Path) -> None:
     with Console(tmp_path, GoneReader()) as alone:
         alone.say("first")
