@@ -12,7 +12,7 @@ TIERS := architecture unit contract integration acceptance chaos
 
 # Options of `make chaos`; what is not given keeps the harness's own default.
 CHAOS_OPTIONS := $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS)) $(if $(DB),--db $(DB)) \
-  $(if $(FAULTS),--faults $(FAULTS))
+  $(if $(FAULTS),--faults $(FAULTS)) $(if $(MODEL),--model $(MODEL))
 
 # A lock names versions for every platform and no place to get them from.
 COMPILE := $(RUN) -m uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --no-annotate \
@@ -74,7 +74,7 @@ lock: $(STAMP) ## Resolve pyproject.toml's groups again into the lock files
 	@$(COMPILE) --group core --group test --group dev -o requirements.lock
 	@$(COMPILE) --group core --group workers -c requirements.lock --no-emit-package torch -o requirements-workers.lock
 
-chaos: $(STAMP) ## Break things on purpose (SEED=1 JOBS=2000 DB=sqlite|postgres FAULTS=a,b)
+chaos: $(STAMP) ## Break things on purpose (SEED=1 JOBS=2000 DB=sqlite|postgres MODEL=chat FAULTS=a,b)
 	@$(RUN) -m tests.chaos $(CHAOS_OPTIONS)
 
 bench: $(STAMP) ## Measure the cost of a job beside the naive way

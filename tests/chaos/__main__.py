@@ -1,5 +1,6 @@
 """`python -m tests.chaos`: break a whole platform on purpose and count what its callers saw.
 
+Without more it has thousands of jobs of every kind on the fake engine; `--model chat` has the real text engine.
 The exit code is 0 only when every count is what it must be. The seed is printed first and the counts last.
 """
 
@@ -15,6 +16,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from tests.chaos.chat import STRIKES, run_chat
 from tests.chaos.faults import FAULTS
 from tests.chaos.run import Options, Report, run
 
@@ -27,14 +29,17 @@ def read_options(arguments: list[str]) -> Options:
         prog="python -m tests.chaos", description="Break a whole platform on purpose and count what its callers saw."
     )
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1, 10_000))
-    parser.add_argument("--jobs", type=int, default=2000, help="at least so many are submitted (default: 2000)")
+    parser.add_argument("--jobs", type=int, help="at least so many are submitted (default: 2000, of the chat 100)")
     parser.add_argument("--db", choices=["sqlite", "postgres"], default="sqlite")
-    parser.add_argument("--faults", default=",".join(FAULTS), help=f"default: all, which are {', '.join(FAULTS)}")
+    parser.add_argument("--model", choices=["fake", "chat"], default="fake")
+    parser.add_argument("--faults", default="", help=f"default: all: {', '.join(FAULTS)}; chat: {', '.join(STRIKES)}")
     given = parser.parse_args(arguments)
-    faults = [name for name in given.faults.split(",") if name]
-    if unknown := [name for name in faults if name not in FAULTS]:
-        parser.error(f"there is no fault {', '.join(unknown)}; choose from {', '.join(FAULTS)}")
-    return Options(given.seed, given.jobs, given.db, faults)
+    is_chat = given.model == "chat"
+    known = list(STRIKES if is_chat else FAULTS)
+    faults = [name for name in given.faults.split(",") if name] or known
+    if unknown := [name for name in faults if name not in known]:
+        parser.error(f"there is no fault {', '.join(unknown)}; choose from {', '.join(known)}")
+    return Options(given.seed, given.jobs or (100 if is_chat else 2000), given.db, faults, is_chat=is_chat)
 
 
 def render(report: Report) -> str:
@@ -71,7 +76,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="stoker-chaos-"))
     report = Report()
     try:
-        report = asyncio.run(run(options, folder, say))
+        report = asyncio.run((run_chat if options.is_chat else run)(options, folder, say))
     except KeyboardInterrupt:
         return 130
     finally:

@@ -47,6 +47,7 @@ class Options:
     jobs: int
     db: str
     faults: list[str]
+    is_chat: bool = False
 
 
 @dataclass
@@ -92,7 +93,7 @@ async def run(options: Options, folder: Path, say: Say) -> Report:
             finally:
                 await load.stop()
             _count(scene, report)
-    report.violations["orphans"] = _orphans(folder)
+    report.violations["orphans"] = orphans(folder)
     return report
 
 
@@ -158,7 +159,7 @@ def _count(scene: Scene, report: Report) -> None:
     report.violations["broken_promises"] = [f"{one.name}: {text}" for one in report.aftermaths for text in one.broken]
 
 
-def _orphans(folder: Path) -> list[str]:
+def orphans(folder: Path) -> list[str]:
     """Return the processes that still run for this run's folder."""
     found, ours = [], {process.pid for process in (psutil.Process(), *psutil.Process().parents())}
     for process in psutil.process_iter():

@@ -33,6 +33,7 @@ class Wanted:
     settings: dict[str, str]
     redis_keeps_data: bool = True
     s3_may_fall_sick: bool = False
+    ready_seconds: float = READY_SECONDS
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ async def run_stack(wanted: Wanted) -> AsyncIterator[Stack]:
         parts = read_parts(await _ask(environment, "parts", "--json"))
         needed = [part for part in parts if part.name != "flower"]  # it only looks on
         keeper = await opened.enter_async_context(Keeper(needed, Surroundings(folder, ROOT, environment, ports)))
-        await keeper.wait_ready(READY_SECONDS)
+        await keeper.wait_ready(wanted.ready_seconds)
         yield Stack(folder, f"http://127.0.0.1:{ports['api']}", key, servers, keeper)
 
 
