@@ -191,8 +191,7 @@ async def _strike_all(scene: Scene, options: Options, say: Say) -> AsyncIterator
         proof = await STRIKES[name](scene) if running else ""
         await scene.answered(histories)
         again = sum(1 for one in histories if (look := one.last_look) and look.attempt > 1)
-        say(
-            f"{name}: {proof or 'NEVER FIRED'}; {running} answers were on their way, {again} of {len(histories)} ran again"
-        )
+        ran = f"{running} answers were on their way, {again} of {len(histories)} ran again"
+        say(f"{name}: {proof or 'NEVER FIRED'}; {ran}")
         if not proof:
             yield name
