@@ -31,7 +31,7 @@ from tasks.patience import insist
 from tasks.performance import Performance
 from tasks.retry import as_job_error, delay_before_next
 
-INLINE_CHARACTERS = 16 * 1024
+INLINE_BYTES = 16 * 1024
 """A longer output is only in the object store."""
 OUTPUT_NAME = "result.json"
 
@@ -129,13 +129,13 @@ class Attempt:
         self._story.say(EventType.STARTED if self.job.attempt == 1 else EventType.RESTARTED, {})
         request = EngineRequest(self.job.id, self.job.attempt, self.job.kind, given, self._usage)
         finished = await self._performance.run(self._workplace.engine, request, self._place)
-        output = render(finished.output, inf_nan_mode="null").decode()  # json takes five times as long for vectors
+        output = render(finished.output, inf_nan_mode="null")  # json takes five times as long for vectors
         artifacts = [await self._store(file) for file in self._files(output)]
         return Ending(
             self.job.id,
             self.job.attempt,
             Status.SUCCEEDED,
-            output=output if len(output) <= INLINE_CHARACTERS else None,
+            output=output.decode() if len(output) <= INLINE_BYTES else None,
             artifacts=to_json(artifacts),
             usage=to_json(finished.usage),
             metrics=to_json(self.measure()),
@@ -147,10 +147,10 @@ class Attempt:
             text = (await insist(lambda: self._in_thread(lambda: self._workplace.objects.get(key)))).decode()
         return self.job.read_input(text or "{}")
 
-    def _files(self, output: str) -> list[Produced]:
+    def _files(self, output: bytes) -> list[Produced]:
         if self.job.kind == Kind.IMAGE:
             return self._performance.produced
-        return [Produced(OUTPUT_NAME, "application/json", output.encode()), *self._performance.produced]
+        return [Produced(OUTPUT_NAME, "application/json", output), *self._performance.produced]
 
     async def _store(self, file: Produced) -> JsonObject:
         key = object_key(self.job.id, self.job.attempt, file.name)

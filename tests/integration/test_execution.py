@@ -12,7 +12,7 @@ from storage.claims import Claim
 from storage.database import Database
 from storage.objects.port import input_key
 from storage.rows import from_json
-from tasks.attempt import INLINE_CHARACTERS, Reason
+from tasks.attempt import INLINE_BYTES, Reason
 from tasks.engine import EngineRequest
 from tasks.outcome import End
 from tests.contract.sql import QUEUE, new_job
@@ -102,7 +102,7 @@ def test_a_large_output_is_only_in_the_object_store(bench: Bench) -> None:
     bench.hint()
     row = bench.row(job_id)
     content = bench.objects.get(from_json(row.artifacts)[0]["key"])
-    assert len(content) > INLINE_CHARACTERS
+    assert len(content) > INLINE_BYTES
     assert row.output is None
     assert json.loads(content) == expected_output("embedding", given)
 

@@ -17,6 +17,8 @@ ENGINES = {
 """Where each engine of the catalog is: a module is imported only when a worker holds its engine."""
 
 ENVIRONMENTS = {
+    # oneDNN keeps what it compiled for each shape of a step: a thousand of them are 300 MB, and compiling is cheap.
+    "embedding": {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"},
     "vllm": {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # no third process; what computes has one of its own all the same
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",

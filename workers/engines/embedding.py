@@ -25,6 +25,7 @@ from schemas.events import EngineEvent, ProgressMade
 from tasks.engine import Capacity, EngineRequest, EngineState
 from tasks.logs import get_logger
 from workers.engines.batching import Batchable, Lanes, Piece, StepBudget, padded_tokens
+from workers.engines.memory import trim_malloc
 from workers.engines.options import read_options
 from workers.engines.vectors import answer
 
@@ -33,6 +34,9 @@ CHUNK_TEXTS = 64
 CHARACTERS_PER_TOKEN = 4
 """What a job weighs at the gate before its tokens are counted."""
 PROGRESS_SECONDS = 0.5
+TIDY_TEXTS = 64
+"""After a job of so many texts the memory is tidied up, when its answer has been stored."""
+TIDY_SECONDS = 3.0
 
 Vectors = NDArray[np.float32]
 log = get_logger(__name__)
@@ -114,6 +118,7 @@ class EmbeddingEngine:
         self._computing = ThreadPoolExecutor(1, "compute")
         self._working: asyncio.Task[None] | None = None
         self._steps = 0
+        self._tidying: asyncio.TimerHandle | None = None
 
     async def load(self) -> None:
         """Bring the model into memory; the first import of its libraries takes longest."""
@@ -167,6 +172,8 @@ class EmbeddingEngine:
             job.done.cancel()  # nobody listens any more
             if self._inside.get(request.job_id) is job:
                 del self._inside[request.job_id]
+            if len(given.texts) >= TIDY_TEXTS:
+                self._tidy_soon()
 
     async def abort(self, job_id: str) -> None:
         """End a request's run without an answer; the step that has its texts goes on without it."""
@@ -192,10 +199,20 @@ class EmbeddingEngine:
         self.state = EngineState.DEAD
         if self._working is not None:
             self._working.cancel()
+        if self._tidying is not None:
+            self._tidying.cancel()
         for job in self._inside.values():
             job.done.cancel()
         for thread in (self._reading, self._computing):
             thread.shutdown(wait=False, cancel_futures=True)
+
+    def _tidy_soon(self) -> None:
+        if self._tidying is None and self.state is not EngineState.DEAD:
+            self._tidying = asyncio.get_running_loop().call_later(TIDY_SECONDS, self._tidy)
+
+    def _tidy(self) -> None:
+        self._tidying = None
+        self._reading.submit(trim_malloc)
 
     def _check_alive(self) -> None:
         if self.state is EngineState.DEAD:

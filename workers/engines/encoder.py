@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -18,12 +16,12 @@ from transformers.utils.logging import disable_progress_bar
 from schemas.base import JsonObject
 from schemas.errors import EngineDeadError, StartError
 from tasks.logs import get_logger
+from workers.engines.memory import bound_malloc
 
 LONGEST_TOKEN_CHARACTERS = 64
 """A text that is cut is cut to so many characters for each token first: nobody waits for a tokenizer that reads on."""
 CPU_STEP_TOKENS, GPU_STEP_TOKENS = 1024, 4096
 """Wider steps cost a CPU its caches; a GPU is idle in narrower ones."""
-M_ARENA_MAX, ARENAS = -8, 2
 CPU = torch.device("cpu")
 HALF_ON_CPU = ("amx_bf16", "avx512_bf16")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -38,7 +36,7 @@ class SentenceEncoder:
         self, source: str, *, revision: str, device: str, dtype: str, threads: int, context_length: int
     ) -> None:
         torch.set_num_threads(threads)
-        _bound_malloc()
+        bound_malloc()
         self.fallback = ""
         """Why the model is not where the catalog wants it."""
         self._dtype = dtype
@@ -126,12 +124,6 @@ class SentenceEncoder:
     def _note_fallback(self, why: str) -> None:
         self.fallback = why
         log.warning("The model runs on the CPU, which is slower; free the device and restart the worker.", why=why)
-
-
-def _bound_malloc() -> None:
-    """Have glibc's malloc keep few arenas: with one for each thread, large answers leave holes in all of them."""
-    with suppress(OSError, AttributeError):  # another C library does without
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
 
 
 def _load(source: str, revision: str) -> SentenceTransformer:
