@@ -7,18 +7,14 @@ import json
 import os
 import sys
 
-from producer_api.app import create_app, route_app
 from producer_api.commands import parser
 from producer_api.parts import procfile, table_as_json
-from producer_api.server import serve
-from producer_api.services import open_services
 from producer_api.settings import ApiSettings
 from schemas.errors import FaultError, StartError
 from storage import versions
 from storage.catalog import read_catalog
 from storage.database import Database
 from storage.settings import StorageSettings
-from tasks.dispatch import declare_queues
 from tasks.logs import configure_logs, get_logger
 from tasks.settings import TaskSettings
 
@@ -38,6 +34,8 @@ def main() -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "openapi":
+        from producer_api.app import route_app  # noqa: PLC0415 - takes a second, which the other commands do not need
+
         print(json.dumps(route_app().openapi(), indent=1))
         return 0
     storage = StorageSettings.read(os.environ)
@@ -64,6 +62,11 @@ def _api_settings(arguments: argparse.Namespace) -> ApiSettings:
 
 
 def _serve(settings: ApiSettings, storage: StorageSettings) -> None:
+    from producer_api.app import create_app  # noqa: PLC0415 - as above
+    from producer_api.server import serve  # noqa: PLC0415 - as above
+    from producer_api.services import open_services  # noqa: PLC0415 - as above
+    from tasks.dispatch import declare_queues  # noqa: PLC0415 - as above
+
     task_settings = TaskSettings.read(os.environ)
     catalog = read_catalog(storage.catalog)
     database = Database(storage.database_url)
