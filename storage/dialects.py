@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 LOCK_SECONDS = 5.0
 """How long a writer waits for its turn before the database counts as sick."""
+TURN_SECONDS = 0.25
+"""How long it waits for the next turn: a courtesy, which a process that froze while it had the turn must not break."""
+POLL_SECONDS = 0.001
 POSTGRES_SETTINGS = (
     "-c idle_in_transaction_session_timeout=10s -c lock_timeout=5s -c statement_timeout=30s "
     "-c plan_cache_mode=force_generic_plan "
@@ -129,17 +132,32 @@ def write_lock(engine: sa.Engine) -> Callable[[], AbstractContextManager[object]
 
 @contextmanager
 def _file_lock(path: str) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    """Hold the writers' lock. Who waits for it holds the next turn, so that nobody busy overtakes again and again."""
+    began_at = time.monotonic()
+    turn = _acquire(f"{path}.turn", began_at + TURN_SECONDS)
     try:
-        deadline = time.monotonic() + LOCK_SECONDS
-        while not _try_lock(descriptor):
-            if time.monotonic() > deadline:
-                message = "database is locked by another process"
-                raise DatabaseFaultError(message)
-            time.sleep(0.001)
+        lock = _acquire(path, began_at + LOCK_SECONDS)
+    finally:
+        if turn is not None:
+            os.close(turn)
+    if lock is None:
+        message = "database is locked by another process"
+        raise DatabaseFaultError(message)
+    try:
         yield
     finally:
-        os.close(descriptor)  # which unlocks
+        os.close(lock)  # which unlocks
+
+
+def _acquire(path: str, deadline: float) -> int | None:
+    """Lock a file and return it, open; None when others hold it for too long."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    while not _try_lock(descriptor):
+        if time.monotonic() > deadline:
+            os.close(descriptor)
+            return None
+        time.sleep(POLL_SECONDS)
+    return descriptor
 
 
 def _try_lock(descriptor: int) -> bool:
