@@ -2,36 +2,29 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 import openai
 import pytest
-from openai.types.chat import ChatCompletionChunk
 from pydantic import BaseModel
 
 from schemas.base import JsonObject
-from schemas.events import EventType
-from schemas.jobs import Status
 from storage.database import Database
-from storage.rows import ClaimedJob
-from tests.api import Desk, Puppet, eventually, memory_services, open_desk
+from tests.api import Desk, eventually, memory_services, open_desk
+from tests.chats import (
+    CALL,
+    HELLO,
+    QUEUE,
+    TOOL,
+    USER,
+    answered,
+    ask,
+    openai_client,
+)
 from tests.words import text_models
-
-QUEUE = "text.wordy.cpu0"
-USER: Any = {"role": "user", "content": "one two"}
-TOOL: Any = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
-CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at":"it"}'}}
-HELLO: JsonObject = {
-    "output": {"text": "hello", "finish_reason": "stop", "messages": [{"role": "assistant", "content": "hello"}]},
-    "usage": {"prompt_tokens": 4, "completion_tokens": 1, "cached_prompt_tokens": 2},
-}
-STARTED: tuple[EventType, JsonObject] = (EventType.STARTED, {})
-FINISHED: tuple[EventType, JsonObject] = (EventType.FINISHED, {"status": "succeeded", "error": None})
-FAILED: JsonObject = {"type": "job_error", "code": "engine_error", "message": "So it was.", "retryable": True}
-Answer = TypeVar("Answer")
 
 
 @pytest.fixture
@@ -46,55 +39,6 @@ async def desk(api_database: Database, tmp_path: Path) -> AsyncIterator[Desk]:
 def client(desk: Desk) -> openai.AsyncOpenAI:
     """The official client; it does not try again, so that every answer is seen."""
     return openai_client(desk)
-
-
-def openai_client(desk: Desk, **options: Any) -> openai.AsyncOpenAI:
-    """The official client on the desk's transport."""
-    common: dict[str, Any] = {"max_retries": 0, "http_client": desk.client, "base_url": "http://stoker.test/v1"}
-    return openai.AsyncOpenAI(**{"api_key": desk.key(), **common, **options})
-
-
-def ask(client: openai.AsyncOpenAI, **fields: Any) -> Awaitable[Any]:
-    """Ask a question, with other fields."""
-    return client.chat.completions.create(**{"model": "wordy", "messages": [USER], **fields})
-
-
-async def claimed(desk: Desk, worker: Puppet) -> ClaimedJob:
-    """The job that the door has made, claimed."""
-
-    async def is_there() -> bool:
-        return desk.count_rows() > 0
-
-    await eventually(is_there)
-    return worker.claim()
-
-
-async def answered(desk: Desk, call: Awaitable[Answer], **ending: Any) -> Answer:
-    """What a call returns whose job ends so."""
-    worker = desk.worker(QUEUE)
-    asking = asyncio.ensure_future(call)
-    await worker.finish(await claimed(desk, worker), **(ending or HELLO))
-    return await asking
-
-
-async def told(desk: Desk, call: Awaitable[Any], *events: tuple[EventType, JsonObject], **ending: Any) -> list[Any]:
-    """The chunks of a stream whose job says this and ends so."""
-    worker = desk.worker(QUEUE)
-    asking = asyncio.ensure_future(call)
-    job = await claimed(desk, worker)
-    await worker.say(job, STARTED, *events)
-    await worker.finish(job, **(ending or HELLO))
-    await worker.say(job, FINISHED, begin=len(events) + 2)
-    return [chunk async for chunk in await asking]
-
-
-def words(chunks: list[ChatCompletionChunk]) -> str:
-    """The text of a stream."""
-    return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-
-
-def token(text: str) -> tuple[EventType, JsonObject]:
-    return EventType.TOKEN, {"text": text}
 
 
 async def test_an_answer(desk: Desk, client: openai.AsyncOpenAI) -> None:
@@ -215,135 +159,6 @@ async def test_an_answer_is_parsed_into_what_was_asked_for(desk: Desk, client: o
     [job] = (await desk.client.get("/v1/jobs")).json()["data"]
     asked = (await desk.look(job["id"]))["input"]["response_format"]["json_schema"]
     assert (asked["name"], asked["strict"], asked["schema"]["required"]) == ("Place", True, ["city", "kind"])
-
-
-async def test_a_stream(desk: Desk, client: openai.AsyncOpenAI) -> None:
-    call = ask(client, stream=True, stream_options={"include_usage": True})
-    chunks = await told(desk, call, token("hel"), token("lo"))
-    assert [chunk.choices[0].delta.content for chunk in chunks[:-1]] == ["", "hel", "lo", None]
-    assert (chunks[0].choices[0].delta.role, chunks[-2].choices[0].finish_reason) == ("assistant", "stop")
-    assert (chunks[-1].choices, chunks[-1].usage.total_tokens) == ([], 5)
-    assert len({chunk.id for chunk in chunks}) == 1
-
-
-async def test_a_streams_headers_and_last_words(desk: Desk) -> None:
-    body = {"model": "wordy", "messages": [USER], "stream": True}
-    worker = desk.worker(QUEUE)
-    asking = asyncio.ensure_future(desk.client.post("/v1/chat/completions", json=body))
-    job = await claimed(desk, worker)
-    await worker.finish(job, **HELLO)
-    answer = await asking
-    assert answer.headers["content-type"].startswith("text/event-stream")
-    assert (answer.headers["x-accel-buffering"], answer.headers["cache-control"]) == ("no", "no-store")
-    assert answer.headers["x-stoker-job-id"] == job.id
-    assert "content-length" not in answer.headers
-    assert answer.text.endswith("data: [DONE]\n\n")
-    assert '"content":"hello"' in answer.text  # though the log had nothing
-    assert "stream" not in (await desk.look(job.id))["input"]  # it is true where nothing is said
-
-
-async def test_calls_in_a_stream_are_put_together_by_the_client(desk: Desk, client: openai.AsyncOpenAI) -> None:
-    async def ask_and_gather() -> Any:
-        async with client.chat.completions.stream(model="wordy", messages=[USER], tools=[TOOL]) as stream:
-            return await stream.get_final_completion()
-
-    worker = desk.worker(QUEUE)
-    asking = asyncio.ensure_future(ask_and_gather())
-    job = await claimed(desk, worker)
-    pieces = [{"index": 0, "id": "c1", "name": "look"}, *({"index": 0, "arguments": one} for one in '{"at":"it"}')]
-    await worker.say(job, STARTED, *((EventType.TOOL_CALL, piece) for piece in pieces))
-    await worker.finish(job, output={"text": "", "finish_reason": "tool_calls", "tool_calls": [CALL]})
-    await worker.say(job, FINISHED, begin=len(pieces) + 2)
-    [choice] = (await asking).choices
-    assert choice.finish_reason == "tool_calls"
-    [call] = choice.message.tool_calls
-    assert (call.id, call.function.name, call.function.arguments) == ("c1", "look", '{"at":"it"}')
-
-
-@pytest.mark.parametrize(("again", "text"), [("hello", "hello"), ("help", None)])
-async def test_a_worker_that_dies_in_a_stream_is_continued_or_it_ends(
-    desk: Desk, client: openai.AsyncOpenAI, again: str, text: str | None
-) -> None:
-    worker = desk.worker(QUEUE)
-
-    async def listen() -> list[Any]:
-        return [chunk async for chunk in await ask(client, stream=True)]
-
-    asking = asyncio.ensure_future(listen())
-    job = await claimed(desk, worker)
-    await worker.say(job, STARTED, token("hell"))
-    await asyncio.sleep(0.05)
-    desk.database.transact(lambda c: c.exec_driver_sql("UPDATE jobs SET status='queued', owner=NULL"))
-    second = worker.claim()
-    await worker.say(second, (EventType.RESTARTED, {}), token(again[:3]), token(again[3:]))
-    await worker.finish(second, output={"text": again, "finish_reason": "stop"})
-    await worker.say(second, FINISHED, begin=4)
-    if text is not None:
-        assert words(await asking) == text
-        return
-    with pytest.raises(openai.APIError, match="the next one answered otherwise") as raised:
-        await asking
-    assert raised.value.code == "engine_failed"
-
-
-async def test_a_job_that_fails_before_its_first_word_is_an_ordinary_error(desk: Desk) -> None:
-    call = ask(openai_client(desk, max_retries=2), stream=True)
-    with pytest.raises(openai.InternalServerError, match="So it was") as raised:
-        await told(desk, call, status=Status.FAILED, error=FAILED)
-    assert raised.value.response.headers["X-Stoker-Job-Id"].startswith("job_")
-    assert desk.count_rows() == 1
-
-
-async def test_a_job_that_fails_later_ends_the_stream_with_an_error(
-    desk: Desk, client: openai.AsyncOpenAI, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("producer_api.door_streams.HOLD_SECONDS", 0.0)
-    with pytest.raises(openai.APIError, match="So it was") as raised:
-        await told(desk, ask(client, stream=True), token("hel"), status=Status.FAILED, error=FAILED)
-    assert (raised.value.code, raised.value.type) == ("engine_failed", "api_error")
-
-
-async def test_a_stream_that_waits_is_kept_alive(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("producer_api.door_streams.HOLD_SECONDS", 0.0)
-    monkeypatch.setattr("producer_api.events.HEARTBEAT_SECONDS", 0.02)
-    body = {"model": "wordy", "messages": [USER], "stream": True}
-    asking = asyncio.ensure_future(desk.client.post("/v1/chat/completions", json=body))
-    worker = desk.worker(QUEUE)
-    job = await claimed(desk, worker)
-    await asyncio.sleep(0.2)
-    await worker.finish(job, **HELLO)
-    answer = await asking
-    assert answer.text.startswith('data: {"id":"chatcmpl-')
-    assert answer.text.count(": waiting\n\n") > 1
-    assert answer.text.endswith("data: [DONE]\n\n")
-
-
-@pytest.mark.parametrize("hold_seconds", [10.0, 0.0])
-async def test_a_stream_that_takes_too_long_is_canceled(
-    api_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hold_seconds: float
-) -> None:
-    monkeypatch.setattr("producer_api.door_streams.HOLD_SECONDS", hold_seconds)
-    services = memory_services(api_database, door_timeout_seconds=0.2)
-    async with open_desk(replace(services, catalog=text_models(tmp_path))) as desk:
-        desk.worker(QUEUE)
-        with pytest.raises(openai.APIError) as raised:
-            [_ async for _ in await ask(openai_client(desk, max_retries=2), stream=True)]
-        assert raised.value.code == "door_timeout"
-        assert isinstance(raised.value, openai.InternalServerError) == bool(hold_seconds)
-        [job] = (await desk.client.get("/v1/jobs")).json()["data"]
-        assert job["status"] == "canceled"
-
-
-async def test_the_same_idempotency_key_is_the_same_answer(desk: Desk, client: openai.AsyncOpenAI) -> None:
-    key = {"Idempotency-Key": "k"}
-    chunks = await told(desk, ask(client, stream=True, extra_headers=key), token("hello"))
-    again = [chunk async for chunk in await ask(client, stream=True, extra_headers=key)]
-    assert words(again) == words(chunks) == "hello"
-    assert again[0].id == chunks[0].id
-    assert desk.count_rows() == 1
-    with pytest.raises(openai.BadRequestError) as raised:
-        await ask(client, stream=True, seed=1, extra_headers=key)
-    assert raised.value.code == "idempotency_mismatch"
 
 
 def tools(count: int) -> list[JsonObject]:
