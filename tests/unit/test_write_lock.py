@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from schemas.errors import DatabaseFaultError
 from storage import dialects
 
+PATIENCE_SECONDS = 20.0
 Lock = Callable[[], AbstractContextManager[object]]
 
 
@@ -32,15 +33,18 @@ def lock(database: Path) -> Iterator[Lock]:
 
 def test_a_busy_writer_lets_others_have_their_turn(lock: Lock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dialects, "POLL_SECONDS", 0.05)  # so rarely does who waits find the lock free by chance
-    rounds, is_over = [0], threading.Event()
+    rounds, is_busy, is_over = [0], threading.Event(), threading.Event()
 
     def be_busy() -> None:
         while not is_over.is_set():
             with lock():
                 rounds[0] += 1
+                is_busy.set()
                 time.sleep(0.02)
+                is_busy.clear()
 
     def count_overtaking() -> int:
+        assert is_busy.wait(PATIENCE_SECONDS)
         before = rounds[0]
         with lock():
             return rounds[0] - before
