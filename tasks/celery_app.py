@@ -78,5 +78,6 @@ def __getattr__(name: str) -> Celery:
     if "flower" in sys.argv:
         from tasks.flower import create_flower_app  # noqa: PLC0415  # it makes its application here, and only it
 
+        os.environ["FLOWER_BASIC_AUTH"] = settings.flower_basic_auth  # not in its arguments, where `ps` shows it
         return create_flower_app(storage, settings)
     return create_app(storage, settings)

@@ -1,8 +1,7 @@
-"""What Flower is told before it starts: its password, and every queue of the catalog."""
+"""The application that Flower runs with: it knows every queue of the catalog, and nobody looks without a password."""
 
 from __future__ import annotations
 
-import os
 import sys
 
 from celery import Celery
@@ -20,7 +19,6 @@ def create_flower_app(storage: StorageSettings, settings: TaskSettings) -> Celer
     """Make the application that Flower runs with, or leave with a sentence."""
     if not settings.flower_basic_auth:
         sys.exit("Flower would be open to everybody: set STOKER_FLOWER_BASIC_AUTH to USER:PASSWORD and start again.")
-    os.environ["FLOWER_BASIC_AUTH"] = settings.flower_basic_auth  # not in the arguments, where `ps` shows it
     try:
         catalog = read_catalog(storage.catalog)
     except CatalogError as error:
