@@ -1,0 +1,105 @@
+"""Lines of a batch's file, judged as they stream by: what is wrong with the file is known before any line runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from schemas.batches import Endpoint, Flaw, RequestLine
+from storage.objects.port import Reader
+
+LINE_BYTES = 8 * 2**20
+"""As long as the body of a request may be."""
+PIECE_BYTES = 256 * 2**10
+FLAWS = 100
+BOM = b"\xef\xbb\xbf"
+SHOWN_CHARACTERS = 100
+
+
+def split_lines(reader: Reader, line_bytes: int = LINE_BYTES) -> Iterator[bytes | None]:
+    """Yield the lines of a file without their ends; None for one that is too long to be read."""
+    rest, is_too_long, mark = b"", False, BOM
+    while piece := reader.read(PIECE_BYTES):
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in lines:
+            yield None if is_too_long or len(line) > line_bytes else line.removeprefix(mark).removesuffix(b"\r")
+            is_too_long, mark = False, b""
+        if len(rest) > line_bytes:
+            rest, is_too_long = b"", True
+    if rest or is_too_long:
+        yield None if is_too_long else rest.removeprefix(mark).removesuffix(b"\r")
+
+
+class Inspection:
+    """Looks at every line of a file; it can be a batch when there are no flaws at the end."""
+
+    def __init__(self, endpoint: Endpoint, max_lines: int) -> None:
+        self._endpoint = endpoint
+        self._max_lines = max_lines
+        self._met: dict[str, int] = {}
+        self.flaws: list[Flaw] = []
+
+    @property
+    def total(self) -> int:
+        """How many good lines there were."""
+        return len(self._met)
+
+    def look(self, lines: Iterator[bytes | None]) -> Iterator[bytes]:
+        """Yield the good lines, for as long as more can be learned from the others; empty lines do not count."""
+        for number, line in enumerate(lines, start=1):
+            if line is not None and not line.strip():
+                continue
+            if self.total == self._max_lines:
+                self._note("too_many_lines", None, f"A batch has {self._max_lines:,} lines at most; split the file.")
+                return
+            if self._is_good(number, line):
+                yield line or b""
+            if len(self.flaws) == FLAWS:
+                return
+        if not self.total and not self.flaws:
+            self._note("empty_file", None, "The file has no lines; upload one with a request on each.")
+
+    def _is_good(self, number: int, line: bytes | None) -> bool:
+        if line is None:
+            return self._note(
+                "line_too_long", number, f"The line has more than {LINE_BYTES / 2**20:g} MiB; send less."
+            )
+        try:
+            asked = RequestLine.model_validate_json(line, strict=True)
+        except ValidationError as error:
+            return self._note(*_read(error, number))
+        if asked.url is not self._endpoint:
+            said = f"The batch is for {self._endpoint} and this line asks for {asked.url}; use one batch for each."
+            return self._note("mismatched_url", number, said, "url")
+        first = self._met.setdefault(asked.custom_id, number)
+        if first != number:
+            name = asked.custom_id[:SHOWN_CHARACTERS]
+            said = f"The custom_id '{name}' is on line {first} already; give each line its own."
+            return self._note("duplicate_custom_id", number, said, "custom_id")
+        return True
+
+    def _note(self, code: str, line: int | None, message: str, param: str | None = None) -> bool:
+        self.flaws.append(Flaw(code=code, line=line, message=message, param=param))
+        return False
+
+
+def _read(error: ValidationError, number: int) -> tuple[str, int, str, str | None]:
+    """Return what is first wrong with a line, in words."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    param = ".".join(str(part) for part in first["loc"])[:SHOWN_CHARACTERS]
+    if first["type"] == "json_invalid":
+        return "invalid_json_line", number, f"The line is not valid JSON ({first['ctx']['error']}).", None
+    if not param:
+        return "invalid_json_line", number, "The line is not a JSON object; write one object on each line.", None
+    return *_of_field(first, param, number), param
+
+
+def _of_field(first: ErrorDetails, param: str, number: int) -> tuple[str, int, str]:
+    if first["type"] == "missing":
+        return "missing_field", number, f"The field '{param}' is missing; add it."
+    if first["type"] == "extra_forbidden":
+        return "unknown_field", number, f"There is no field '{param}' in a line; take it out, or put it into 'body'."
+    message = first["msg"]
+    return "invalid_field", number, f"The field '{param}' is not valid: {message[0].lower()}{message[1:]}."
