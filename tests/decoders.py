@@ -1,6 +1,7 @@
 """What decodes for the text engine's tests: a toy that says the prompt again, and one real vLLM for a whole run."""
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,7 +48,7 @@ class ToyPlan:
 
     @property
     def is_structured(self) -> bool:
-        """Whether the first token may take too long."""
+        """Whether there is a schema to compile."""
         return self.given.response_format is not None
 
 
@@ -67,6 +68,8 @@ class ToyDecoder:
     def __post_init__(self) -> None:
         self.may_begin = asyncio.Event()
         self.may_begin.set()
+        self.may_compile = threading.Event()
+        self.may_compile.set()
         self.may_go_on = asyncio.Event()
         self.may_go_on.set()
 
@@ -82,6 +85,10 @@ class ToyDecoder:
         if "☠" in given.text:
             raise EngineRefusedError("There is a ☠ in the prompt.")
         return ToyPlan([ord(character) for character in given.text], given.text[: given.max_tokens], given)
+
+    def compile(self, plan: ToyPlan) -> None:
+        """Take as long as it is told to."""
+        self.may_compile.wait(10)
 
     async def decode(self, name: str, plan: ToyPlan) -> AsyncGenerator[ToyStep, None]:
         """Say it."""

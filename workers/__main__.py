@@ -89,4 +89,7 @@ def _open_objects(storage: StorageSettings) -> S3ObjectStore:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)  # an engine's libraries may still have threads and seconds of clearing up, which nobody waits for

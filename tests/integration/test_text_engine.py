@@ -90,7 +90,7 @@ async def test_greedy_answers_are_those_of_the_bare_library(engine: TextEngine, 
         prompt = TokensPrompt(prompt_token_ids=real_decoder.own._prompts.encode_text(f"prompt {number}"))  # type: ignore[attr-defined]  # noqa: SLF001 - the library behind it
         text = ""
         async for output in real_decoder.own._llm.generate(prompt, params, f"bare-{number}"):  # type: ignore[attr-defined]  # noqa: SLF001 - the same
-            text += output.outputs[0].text
+            text = output.outputs[0].text  # all of it so far
         return text
 
     alone = [await bare(number) for number in range(4)]
@@ -205,6 +205,8 @@ async def test_what_it_cannot_do_is_refused_for_that_job_alone(engine: TextEngin
             "prompt": "x",
             "response_format": schema({"type": "array", "items": {"type": "string"}, "uniqueItems": True}),
         },
+        {"prompt": "x", "response_format": schema({"type": "string", "pattern": "^(a|b|ab){5000}c$"})},
+        {"prompt": "x", "response_format": schema({"type": "integer", "minimum": 9, "maximum": 1})},
         {"prompt": "x" * 2048},
         {"prompt": "x", "temperature": "hot"},
     ]
@@ -212,11 +214,13 @@ async def test_what_it_cannot_do_is_refused_for_that_job_alone(engine: TextEngin
     ends = await asyncio.gather(
         *(ask(engine, given, f"job_{n}", "text") for n, given in enumerate(refused)), return_exceptions=True
     )
-    assert [isinstance(end, EngineRefusedError) for end in ends] == [True] * 4
+    assert [isinstance(end, EngineRefusedError) for end in ends] == [True] * 6
     assert str(ends[0]) == "This model has no adapter 'quiet'. Known adapters: loud, odd."
     assert "uniqueItems" in str(ends[1]) or "xgrammar" in str(ends[1])
-    assert isinstance(ends[2], InputTooLongError)
-    assert "2,048 tokens long" in str(ends[2])
+    assert "not compiled within 5 seconds" in str(ends[2])
+    assert "The schema cannot be held to" in str(ends[3])
+    assert isinstance(ends[4], InputTooLongError)
+    assert "2,048 tokens long" in str(ends[4])
     assert (await beside).output["finish_reason"] == "length"
     assert engine.capacity().free == 32
 

@@ -30,6 +30,7 @@ from schemas.errors import EngineDeadError, EngineRefusedError, InputTooLongErro
 from schemas.text import TextInput
 from tasks.prompts import FILES, Prompts
 from workers.engines import core_watch
+from workers.engines.grammar import Grammars
 from workers.engines.sampling import sampling, structure
 from workers.engines.text_options import TextOptions
 from workers.engines.tool_calls import ToolCalls, ToolPlan
@@ -49,7 +50,7 @@ class Plan:
 
     @property
     def is_structured(self) -> bool:
-        """Say whether something must be compiled before the first token."""
+        """Say whether the answer is held to something that must be compiled first."""
         return self.sampling.structured_outputs is not None
 
 
@@ -95,7 +96,7 @@ class Setting:
 
 
 class VllmDecoder:
-    """A model in vLLM. Made in any thread; `prepare` may be called in any, everything else in the loop."""
+    """A model in vLLM. Making it, `prepare`, `compile` and `close` take a while, so they are for threads."""
 
     def __init__(self, setting: Setting) -> None:
         _check_device(setting.device)
@@ -119,6 +120,7 @@ class VllmDecoder:
         self.step_tokens: int = config.scheduler_config.max_num_batched_tokens
         self._advice = config.model_config.get_diff_sampling_param()
         self._tool_calls = ToolCalls(setting.options.tool_call_parser, self._llm.get_tokenizer())
+        self._grammars = Grammars(self._llm.get_tokenizer(), config.model_config.get_vocab_size())
         self._dtype = str(config.model_config.dtype).removeprefix("torch.")
 
     @property
@@ -150,6 +152,11 @@ class VllmDecoder:
                     f"The adapter '{name}' in {adapter.lora_path} cannot be loaded: {_first_line(error)} Correct "
                     "'source' in its catalog entry, or take it out."
                 ) from error
+
+    def compile(self, plan: Plan) -> None:
+        """Refuse a schema that vLLM would stumble over; may take long, so give it a thread that can be missed."""
+        if plan.sampling.structured_outputs is not None:
+            self._grammars.judge(plan.sampling.structured_outputs)
 
     def prepare(self, given: TextInput) -> Plan:
         """Read the prompt and translate the wishes; refuse what the model cannot do."""

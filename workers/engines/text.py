@@ -31,6 +31,8 @@ CHARACTERS_PER_TOKEN = 4
 STEPS_AHEAD = 2
 """So many of the largest steps may wait to be read."""
 UNKNOWN = 1
+COMPILERS = 2
+"""So many schemas are compiled at once; a thread cannot be stopped, so more of the evil kind would take more cores."""
 ABORTED, FAILED = "abort", "error"
 
 Result = TypeVar("Result")
@@ -81,11 +83,11 @@ class Plan(Protocol):
 
     @property
     def is_structured(self) -> bool:
-        """Whether something must be compiled before the first token."""
+        """Whether the answer is held to something that must be compiled first."""
 
 
 class Decoder(Protocol):
-    """What decodes. Made in a thread; `prepare` and `close` are called in threads, everything else in the loop."""
+    """What decodes. Made in a thread; `prepare`, `compile`, `close` are called in threads, the others in the loop."""
 
     step_tokens: int
 
@@ -97,6 +99,9 @@ class Decoder(Protocol):
 
     def prepare(self, given: TextInput) -> Any:
         """Return a Plan, or refuse."""
+
+    def compile(self, plan: Any) -> None:
+        """Compile what the answer is held to, or refuse."""
 
     def decode(self, name: str, plan: Any) -> AsyncGenerator[Any, None]:
         """Yield Steps; closing it aborts."""
@@ -179,6 +184,7 @@ class TextEngine:
         self._intake = Intake(model.max_in_flight, self._options.waiting_tokens or UNKNOWN)
         self._inside: dict[str, Conversation] = {}
         self._reading = ThreadPoolExecutor(1, "read")
+        self._compiling = ThreadPoolExecutor(COMPILERS, "compile")
         self._decoder: Decoder | None = None
 
     async def load(self) -> None:
@@ -212,14 +218,14 @@ class TextEngine:
             decoder = self._living()
             plan: Plan = await self._in_thread(decoder.prepare, given)
             conversation.begin(plan)
+            if plan.is_structured:
+                await self._compile(decoder, plan)
             if conversation.is_aborted:
                 return
             async with aclosing(decoder.decode(conversation.name, plan)) as steps:
-                step: Step | None = await self._first_step(steps, plan)
-                while step is not None and not conversation.is_aborted:
+                async for step in steps:
                     for said in conversation.hear(step):
                         yield said
-                    step = await anext(steps, None)
             if not conversation.is_aborted:
                 yield conversation.finish()
         finally:
@@ -247,7 +253,8 @@ class TextEngine:
         decoder, self._decoder = self._decoder, None
         if decoder is not None:
             await self._in_thread(decoder.close)
-        self._reading.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._reading, self._compiling):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     async def _in_thread(self, work: Callable[..., Result], *arguments: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._reading, work, *arguments)
@@ -268,11 +275,11 @@ class TextEngine:
             log.error("The process that decodes has ended.", model=self._alias)
             self.state = EngineState.DEAD
 
-    async def _first_step(self, steps: AsyncGenerator[Step, None], plan: Plan) -> Step:
-        seconds = self._options.schema_seconds if plan.is_structured else None
+    async def _compile(self, decoder: Decoder, plan: Plan) -> None:
+        seconds = self._options.schema_seconds
+        compiling = asyncio.get_running_loop().run_in_executor(self._compiling, decoder.compile, plan)
         try:
-            async with asyncio.timeout(seconds):
-                return await anext(steps)
+            await asyncio.wait_for(compiling, seconds)
         except TimeoutError:
             raise EngineRefusedError(
                 f"The schema was not compiled within {seconds:g} seconds; ask for fewer alternatives and repetitions."

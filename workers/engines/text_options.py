@@ -26,4 +26,4 @@ class TextOptions(Strict):
     waiting_tokens: int | None = Field(
         None, ge=1, description="The gate closes when so many wait to be read; by default twice the largest step."
     )
-    schema_seconds: float = Field(30, gt=0, description="A schema that is not compiled by then is refused.")
+    schema_seconds: float = Field(5, gt=0, description="A schema that is not compiled by then is refused.")
