@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
@@ -21,6 +22,8 @@ from storage.objects.port import Reader, file_key
 
 PIECE_BYTES = 256 * 2**10
 LIST_LIMIT = 10_000
+THREADS = 8
+Result = TypeVar("Result")
 
 
 class FileAnswer(Strict):
@@ -76,7 +79,9 @@ class Files:
     def __init__(self, services: Services) -> None:
         self._database = services.database
         self._objects = services.objects
-        self._uploads = Uploads(services)
+        # Threads of their own: a store that answers slowly must not hold up those that everything else needs.
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="files")
+        self._uploads = Uploads(services, self._run)
 
     async def receive(self, request: Request, caller_id: str) -> FileRow:
         """Store an uploaded file: its bytes first, then its row."""
@@ -100,19 +105,21 @@ class Files:
         if not await self._database.atransact(lambda connection: files.delete(connection, file_id, caller_id)):
             raise _unknown(file_id)
         with suppress(FaultError):  # the sweep finds what is left
-            await asyncio.to_thread(self._objects.delete, [file_key(file_id)])
+            await self._run(self._objects.delete, [file_key(file_id)])
 
     async def open(self, file: FileRow) -> AsyncIterator[bytes]:
         """Begin to read a file's bytes."""
-        return _pieces(await asyncio.to_thread(self._objects.open_read, file_key(file.id)))
+        return self._pieces(await self._run(self._objects.open_read, file_key(file.id)))
 
+    async def _pieces(self, reader: Reader) -> AsyncIterator[bytes]:
+        try:
+            while piece := await self._run(reader.read, PIECE_BYTES):
+                yield piece
+        finally:
+            reader.close()
 
-async def _pieces(reader: Reader) -> AsyncIterator[bytes]:
-    try:
-        while piece := await asyncio.to_thread(reader.read, PIECE_BYTES):
-            yield piece
-    finally:
-        reader.close()
+    async def _run(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
 
 def file_view(file: FileRow) -> JsonObject:

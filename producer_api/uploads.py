@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Literal
+from typing import Any, Literal
 
 from starlette.requests import Request
 
@@ -30,6 +30,10 @@ FILENAME_CHARACTERS = 255
 INNER = re.compile(r"(\w+)\[(\w+)\]")
 
 
+Run = Callable[..., Awaitable[Any]]
+"""Runs a function that blocks, in a thread."""
+
+
 class UploadForm(Strict):
     """The fields that come with a file."""
 
@@ -40,7 +44,8 @@ class UploadForm(Strict):
 class Uploads:
     """The uploads that this process reads."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, run: Run) -> None:
+        self._run = run
         self._objects = services.objects
         self._settings = services.settings
         self._places = asyncio.Semaphore(PLACES)
@@ -52,10 +57,10 @@ class Uploads:
         async with self._place(), self._in_time():
             try:
                 filename, wanted = await self._read(request, form, writer)
-                written = await asyncio.to_thread(writer.finish)
+                written = await self._run(writer.finish)
             except BaseException:
                 with suppress(FaultError):  # the sweep finds what is left
-                    await asyncio.to_thread(writer.abort)
+                    await self._run(writer.abort)
                 raise
         kept = wanted.expires_after.seconds if wanted.expires_after else self._settings.file_kept_seconds
         return NewFile(file_id, caller_id, wanted.purpose, filename, written.bytes, written.sha256, kept)
@@ -70,7 +75,7 @@ class Uploads:
                     is_due = writer.add(piece)
                     self._check_size(writer)
                     if is_due:
-                        await asyncio.to_thread(writer.flush)
+                        await self._run(writer.flush)
                 elif isinstance(piece, FileStart):
                     filename = _filename(piece, is_first=filename is None)
                 else:

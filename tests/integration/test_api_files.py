@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import os
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -281,3 +283,23 @@ async def test_a_sick_store_takes_no_files_and_hinders_no_deletion(
     assert (await desk.client.delete(f"/v1/files/{made['id']}")).status_code == 200
     assert (await desk.client.get("/v1/files")).json()["data"] == []
     assert keys(desk) == [file_key(made["id"])]  # an orphan, for the sweep
+
+
+async def test_a_store_that_hangs_holds_up_files_and_nothing_else(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+    put = MemoryObjectStore.put
+
+    def hang(store: MemoryObjectStore, key: str, content: bytes, content_type: str) -> str:
+        go_on.wait(60)
+        return put(store, key, content, content_type)
+
+    monkeypatch.setattr(MemoryObjectStore, "put", hang)
+    many = (os.cpu_count() or 1) + 4  # as many threads as asyncio has for everything
+    hanging = [asyncio.create_task(upload(desk)) for _ in range(many)]
+    await asyncio.sleep(0.2)
+    try:
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: "answered"), 30) == "answered"
+        assert not any(task.done() for task in hanging)
+    finally:
+        go_on.set()
+    await asyncio.gather(*hanging)
