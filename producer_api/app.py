@@ -26,6 +26,7 @@ from producer_api.routes import (
     metrics,
     models,
     queues,
+    reference,
     results,
     text,
     webhooks,
@@ -48,7 +49,9 @@ def create_app(services: Services) -> FastAPI:
     """Return the app over these stores; it closes them when it ends."""
     api = build_api(services)
     settings = services.settings
-    app = route_app("/docs" if settings.environment is Environment.DEVELOPMENT else None)
+    app = route_app()
+    if settings.environment is Environment.DEVELOPMENT:
+        app.include_router(reference.router)
     app.state.api = api
     handle_errors(app)
     app.add_middleware(
@@ -61,7 +64,7 @@ def create_app(services: Services) -> FastAPI:
     return app
 
 
-def route_app(docs_url: str | None = None) -> FastAPI:
+def route_app() -> FastAPI:
     """Return the app without anything to serve from: enough to describe itself."""
     app = FastAPI(
         title="Stoker",
@@ -70,7 +73,7 @@ def route_app(docs_url: str | None = None) -> FastAPI:
         lifespan=_lifespan,
         redirect_slashes=False,
         redoc_url=None,
-        docs_url=docs_url,
+        docs_url=None,
         generate_unique_id_function=operation_id,
     )
     app.include_router(jobs.hot)

@@ -92,6 +92,16 @@ async def test_what_nobody_foresaw_is_a_bare_500(desk: Desk, monkeypatch: pytest
 async def test_the_documentation_page_is_for_development(desk: Desk, environment: str, status: int) -> None:
     settings = desk.services.settings.model_validate({"environment": environment})
     async with open_desk(replace(desk.services, settings=settings)) as other:
-        assert (await other.client.get("/docs", headers={"Authorization": ""})).status_code == status
+        page = await other.client.get("/docs", headers={"Authorization": ""})
+        assert page.status_code == status
         described = (await other.client.get("/openapi.json", headers={"Authorization": ""})).json()
         assert described["paths"]["/v1/jobs"]["post"]["requestBody"]["required"]
+
+
+async def test_the_documentation_page_needs_nobody_else(desk: Desk) -> None:
+    settings = desk.services.settings.model_validate({"environment": "development"})
+    async with open_desk(replace(desk.services, settings=settings)) as other:
+        page = await other.client.get("/docs")
+    assert "openapi.json" in page.text
+    assert "//" not in page.text.replace("<!doctype html>", "")
+    assert "connect-src 'self'" in page.headers["content-security-policy"]
