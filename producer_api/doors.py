@@ -17,6 +17,7 @@ from producer_api.edge import request_id_of
 from producer_api.jobs import cancel, wait_for_end
 from producer_api.plain import PlainRoute
 from producer_api.state import Api, api_of
+from schemas.catalog import Catalog, Model
 from schemas.errors import (
     ConflictError,
     ContextLengthError,
@@ -32,7 +33,7 @@ from schemas.errors import (
     StokerError,
     UnavailableError,
 )
-from schemas.jobs import TERMINAL, Status
+from schemas.jobs import TERMINAL, Kind, Status
 from storage import jobs
 from storage.rows import JobRow
 from tasks.attempt import OUTPUT_NAME
@@ -40,6 +41,7 @@ from tasks.attempt import OUTPUT_NAME
 CLIENT_LEFT = 499
 """Nobody reads this status but our own log."""
 JOB_HEADER = "X-Stoker-Job-Id"
+NOUNS = {Kind.TEXT: "text", Kind.IMAGE: "images", Kind.EMBEDDING: "embeddings"}
 
 
 class DoorRoute(PlainRoute):
@@ -73,6 +75,15 @@ def _refusal(error: StokerError, request: Request) -> Response:
     if error.status == InvalidError.status:
         return json_answer(error.as_wire_error(request_id), MalformedError.status, headers)
     return error_answer(error, request_id, headers)
+
+
+def check_kind(catalog: Catalog, model: Model, kind: Kind) -> None:
+    """Refuse a model that makes something else than a door gives; the sentence lists those that would do."""
+    if model.kind is not kind:
+        fitting = ", ".join(sorted(one.alias for one in catalog.models.values() if one.kind is kind))
+        raise InvalidError(
+            f"'{model.alias}' makes {NOUNS[model.kind]}, not {NOUNS[kind]}; choose one of: {fitting}.", param="model"
+        )
 
 
 def door_param(param: str | None) -> str | None:

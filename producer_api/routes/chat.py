@@ -16,12 +16,11 @@ from producer_api.chat import ChatRequest, Heading, as_completion, as_job
 from producer_api.chat_chunks import Chunks
 from producer_api.documents import ChatCompletion
 from producer_api.door_streams import DoorStream
-from producer_api.doors import CLIENT_LEFT, DoorRoute, door_param, output_of, wait_at_door
+from producer_api.doors import CLIENT_LEFT, DoorRoute, check_kind, door_param, output_of, wait_at_door
 from producer_api.jobs import origin_of
 from producer_api.openapi import IDEMPOTENCY_KEY, SUBMIT_ERRORS, body, door_errors, shape
 from producer_api.state import api_of
-from schemas.catalog import Catalog
-from schemas.errors import ConflictError, DoorTimeoutError, EngineFailedError, InvalidError, StokerError
+from schemas.errors import ConflictError, DoorTimeoutError, EngineFailedError, StokerError
 from schemas.jobs import Kind
 from tasks.routing import find_variant
 
@@ -45,8 +44,9 @@ async def create_chat_completion(request: Request) -> Response:
     api = api_of(request)
     key = await api.keys.authenticate(request, Scope.SUBMIT)
     wanted = await read_as(ChatRequest, request)
-    model, adapter = find_text_variant(api.services.catalog, wanted.model)
-    job = as_job(wanted, model, adapter, api.services.settings.door_timeout_seconds)
+    model, adapter = find_variant(api.services.catalog, wanted.model)
+    check_kind(api.services.catalog, model, Kind.TEXT)
+    job = as_job(wanted, model.alias, adapter, api.services.settings.door_timeout_seconds)
     try:
         accepted = await api.admission.admit(job, origin_of(request, key.caller_id))
     except StokerError as error:
@@ -62,12 +62,3 @@ async def create_chat_completion(request: Request) -> Response:
     if row is None:
         return Response(status_code=CLIENT_LEFT)
     return json_answer(as_completion(heading, from_json(await output_of(api, row)), row))
-
-
-def find_text_variant(catalog: Catalog, name: str) -> tuple[str, str | None]:
-    """Return the text model and the adapter behind a name."""
-    model, adapter = find_variant(catalog, name)
-    if model.kind is not Kind.TEXT:
-        fitting = ", ".join(sorted(one.alias for one in catalog.models.values() if one.kind is Kind.TEXT))
-        raise InvalidError(f"'{name}' makes {model.kind}, not text; choose one of: {fitting}.", param="model")
-    return model.alias, adapter

@@ -18,14 +18,13 @@ from producer_api.answers import json_answer
 from producer_api.authentication import Scope
 from producer_api.body import read_as
 from producer_api.documents import EmbeddingList
-from producer_api.doors import CLIENT_LEFT, DoorRoute, door_param, output_of, wait_at_door
+from producer_api.doors import CLIENT_LEFT, DoorRoute, check_kind, door_param, output_of, wait_at_door
 from producer_api.jobs import origin_of
 from producer_api.openapi import IDEMPOTENCY_KEY, SUBMIT_ERRORS, body, door_errors, shape
 from producer_api.state import api_of
 from schemas.base import JsonObject, Strict
-from schemas.catalog import Catalog
 from schemas.embedding import DIMENSIONS_LIMIT, TEXTS_LIMIT, EmbeddingInput
-from schemas.errors import ConflictError, DoorTimeoutError, EngineFailedError, InvalidError, StokerError
+from schemas.errors import ConflictError, DoorTimeoutError, EngineFailedError, StokerError
 from schemas.jobs import EmbeddingJob, Kind, Policy
 from storage.rows import JobRow
 from tasks.routing import find_model
@@ -79,7 +78,8 @@ async def create_embeddings(request: Request) -> Response:
     api = api_of(request)
     key = await api.keys.authenticate(request, Scope.SUBMIT)
     wanted = await read_as(EmbeddingsRequest, request)
-    _check_kind(api.services.catalog, wanted.model)
+    catalog = api.services.catalog
+    check_kind(catalog, find_model(catalog, wanted.model), Kind.EMBEDDING)
     try:
         accepted = await api.admission.admit(
             _as_job(wanted, api.services.settings.door_timeout_seconds), origin_of(request, key.caller_id)
@@ -102,13 +102,6 @@ def _as_job(wanted: EmbeddingsRequest, patience_seconds: float) -> EmbeddingJob:
         input=EmbeddingInput(texts=wanted.input, dimensions=wanted.dimensions),
         policy=Policy(ttl_seconds=patience_seconds),  # after that nobody waits for it
     )
-
-
-def _check_kind(catalog: Catalog, alias: str) -> None:
-    model = find_model(catalog, alias)
-    if model.kind is not Kind.EMBEDDING:
-        fitting = ", ".join(sorted(one.alias for one in catalog.models.values() if one.kind is Kind.EMBEDDING))
-        raise InvalidError(f"'{alias}' makes {model.kind}, not embeddings; choose one of: {fitting}.", param="model")
 
 
 def _render(output: bytes, row: JobRow, encoding: EncodingFormat) -> Response:

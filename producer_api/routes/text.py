@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from producer_api.authentication import Scope
 from producer_api.body import read_as
-from producer_api.doors import door_param
+from producer_api.doors import check_kind, door_param
 from producer_api.jobs import answer_accepted, origin_of
 from producer_api.openapi import IDEMPOTENCY_KEY, PREFER, SUBMIT_ERRORS, answers, body, shape
 from producer_api.plain import PlainRoute, wanted_wait
@@ -16,6 +16,7 @@ from producer_api.state import api_of
 from schemas.errors import StokerError
 from schemas.jobs import Job, JobFields, Kind, TextJob
 from schemas.text import TextInput
+from tasks.routing import find_model
 
 router = APIRouter(tags=["text"], route_class=PlainRoute)
 
@@ -47,6 +48,8 @@ async def create_text(request: Request) -> Response:
     key = await api.keys.authenticate(request, Scope.SUBMIT)
     wait_seconds = wanted_wait(request, api.services.settings.wait_limit_seconds)
     wanted = await read_as(TextRequest, request)
+    catalog = api.services.catalog
+    check_kind(catalog, find_model(catalog, wanted.model), Kind.TEXT)
     try:
         accepted = await api.admission.admit(wanted.as_job(), origin_of(request, key.caller_id))
     except StokerError as error:

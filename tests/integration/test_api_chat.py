@@ -195,7 +195,7 @@ REFUSED: dict[str, tuple[JsonObject, str | None, str]] = {
     "a model of another kind": (
         {"model": "sketch"},
         "model",
-        "'sketch' makes image, not text; choose one of: echo, wordy",
+        "'sketch' makes images, not text; choose one of: echo, wordy",
     ),
     "a bad schema": (
         {

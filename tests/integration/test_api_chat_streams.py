@@ -173,3 +173,20 @@ async def test_the_same_idempotency_key_is_the_same_answer(desk: Desk, client: o
     with pytest.raises(openai.BadRequestError) as raised:
         await ask(client, stream=True, seed=1, extra_headers=key)
     assert raised.value.code == "idempotency_mismatch"
+
+
+async def test_a_stopping_server_lets_its_streams_go(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("producer_api.door_streams.HOLD_SECONDS", 0.0)
+
+    async def listen() -> list[Any]:
+        return [chunk async for chunk in await ask(openai_client(desk, max_retries=2), stream=True)]
+
+    asking = asyncio.ensure_future(listen())
+    await claimed(desk, desk.worker(QUEUE))
+    await asyncio.sleep(0.05)
+    desk.app.state.api.watch.close()
+    with pytest.raises(openai.APIError, match="about to stop; send the request again") as raised:
+        await asking
+    assert raised.value.code == "unavailable"
+    [job] = (await desk.client.get("/v1/jobs")).json()["data"]
+    assert job["cancel_requested"]
