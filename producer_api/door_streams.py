@@ -136,6 +136,8 @@ class DoorStream(Response):
         except Exception:
             log.exception("A stream failed in a way nobody foresaw.", job_id=self._accepted.job_id)
             self._error = InternalError()
+        if self._error is not None:
+            await self._abandon()  # not only when the client has taken all that was said: it may never do so
         self._is_over = True
         self._news.set()
 
@@ -170,12 +172,17 @@ class DoorStream(Response):
         return row
 
     async def _let_go(self) -> None:
-        """Stop following; a job that has not ended and that nobody else may wait for is canceled."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if not self._has_ended and self._accepted.job is not None:
-            try:
-                await cancel(self._api, self._accepted.job_id)
-            except FaultError as fault:
-                log.warning("A job that nobody waits for could not be canceled.", fault=repr(fault))
+        await self._abandon()
+
+    async def _abandon(self) -> None:
+        """Cancel a job that has not ended, unless somebody else may wait for it, too."""
+        if self._has_ended or self._accepted.job is None:
+            return
+        try:
+            await cancel(self._api, self._accepted.job_id)
+            self._has_ended = True
+        except FaultError as fault:
+            log.warning("A job that nobody waits for could not be canceled.", fault=repr(fault))

@@ -107,7 +107,7 @@ EXAMPLES: JsonObject = {
         "summary": "Generate text",
         "value": {
             "kind": "text",
-            "model": "echo",
+            "model": "chat",
             "input": {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 64},
         },
     },

@@ -26,7 +26,7 @@ from tasks.routing import find_variant
 
 router = APIRouter(tags=["openai"], route_class=DoorRoute)
 
-EXAMPLE = {"model": "echo", "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 64}
+EXAMPLE = {"model": "chat", "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 64}
 WANTED = {
     "requestBody": body("ChatRequest", {"a question": {"value": EXAMPLE}}),
     "parameters": [IDEMPOTENCY_KEY],

@@ -20,7 +20,7 @@ from tasks.routing import find_model
 
 router = APIRouter(tags=["text"], route_class=PlainRoute)
 
-EXAMPLE = {"model": "echo", "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 64}
+EXAMPLE = {"model": "chat", "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 64}
 
 
 class TextRequest(JobFields, TextInput):
