@@ -1,4 +1,11 @@
-"""`python -m bench`: both peers side by side in one run, rounds interleaved, a table and a JSON file."""
+"""`python -m bench`: both peers side by side in one run, rounds interleaved, a table and a JSON file.
+
+The ratios are what counts: both sides have the same machine in the same minutes. A ratio proves something only against
+a peer that is written well, so it is void when the naive peer takes more than 3.0 CPU-ms for a job; on the reference
+machine it took 2.3 to 2.45. A busy or slow machine makes both sides slower and says nothing about how they are
+written: before each round a fixed piece of Python is timed, and the peer is judged by what it would have taken at the
+reference machine's speed (`bench/speed.py`).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +14,7 @@ import asyncio
 import json
 import os
 import platform
+import statistics
 import tempfile
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -16,6 +24,7 @@ from bench.peers import run_naive, run_stoker
 from bench.processes import resident_mebibytes
 from bench.puts import put_cpu_ms
 from bench.rounds import Bench, summarize
+from bench.speed import measure_slowness
 from bench.table import Comparison, Side, render
 
 RESULTS = Path(__file__).parent / "results"
@@ -32,11 +41,14 @@ async def compare(folder: Path, rounds: int) -> Comparison:
         benches = [Bench(peer) for peer in peers]
         for bench in benches:
             await bench.warm_up()
+        slowness = []
         for number in range(rounds):
             print(f"round {number + 1} of {rounds}", flush=True)
             for bench in benches if number % 2 else reversed(benches):
+                slowness.append(await asyncio.to_thread(measure_slowness))
                 await bench.run_round()
-        return Comparison(*[await _side(bench) for bench in benches])
+        naive, stoker = [await _side(bench) for bench in benches]
+        return Comparison(naive, stoker, statistics.median(slowness))
 
 
 async def _side(bench: Bench) -> Side:
@@ -49,7 +61,7 @@ async def _side(bench: Bench) -> Side:
 
 def main() -> None:
     """Compare, print, keep."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory(prefix="stoker-bench-") as folder:

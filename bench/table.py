@@ -32,19 +32,26 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Both sides of one run."""
+    """Both sides of one run, and how slow the machine was meanwhile (1: as the reference machine)."""
 
     naive: Side
     stoker: Side
+    slowness: float = 1.0
+
+    @property
+    def naive_reference_ms(self) -> float:
+        """What a job of the naive peer would take on the reference machine."""
+        return self.naive.job_ms / self.slowness
 
     @property
     def is_void(self) -> bool:
-        """Whether the naive peer is so slow that being cheaper proves nothing."""
-        return self.naive.job_ms > VOID_ABOVE_MS
+        """Whether the naive peer is so badly written that being cheaper proves nothing."""
+        return self.naive_reference_ms > VOID_ABOVE_MS
 
     def as_json(self) -> JsonObject:
         """Return everything, with the ratios."""
-        return {**asdict(self), "submit_ratio": self.submit_ratio, "job_ratio": self.job_ratio, "void": self.is_void}
+        ratios = {"submit_ratio": self.submit_ratio, "job_ratio": self.job_ratio}
+        return {**asdict(self), **ratios, "naive_reference_ms": self.naive_reference_ms, "void": self.is_void}
 
     @property
     def submit_ratio(self) -> float:
@@ -93,8 +100,10 @@ def _verdict(comparison: Comparison) -> str:
         "Submit is the CPU of the API process. The whole job leaves out the S3 server and subtracts the worker's\n"
         "put, which was measured apart: an estimate. The naive peer keeps its results in Redis and polls for them."
     )
+    speed = (
+        f"this machine took {comparison.slowness:.2f}x the reference machine's time for the same Python; there the "
+        f"naive peer\nwould take {comparison.naive_reference_ms:.2f} CPU-ms"
+    )
     if comparison.is_void:
-        ratios += (
-            f"\nVOID: the naive peer took {comparison.naive.job_ms:.2f} CPU-ms, above {VOID_ABOVE_MS}; measure again"
-        )
-    return f"{notes}\n{ratios}"
+        speed += f": VOID, above {VOID_ABOVE_MS} it is no fair peer; see what slows it down and measure again"
+    return f"{notes}\n{ratios}\n{speed}"

@@ -3,10 +3,12 @@
 import json
 import os
 
+import psutil
 import pytest
 
 from bench.processes import cpu_seconds, resident_mebibytes
 from bench.rounds import Round, summarize
+from bench.speed import measure_slowness
 from bench.table import Comparison, Side, render
 
 
@@ -43,7 +45,23 @@ def test_ratios_are_against_the_naive_peer() -> None:
 def test_a_slow_naive_peer_makes_the_comparison_void() -> None:
     comparison = Comparison(a_side("naive", 1.5, 1.6), a_side("stoker", 0.4, 0.4))
     assert comparison.is_void
-    assert "VOID: the naive peer took 3.10 CPU-ms" in render(comparison)
+    assert "would take 3.10 CPU-ms: VOID, above 3.0" in " ".join(render(comparison).split())
+
+
+def test_a_slow_machine_is_no_reason_to_void_a_fair_comparison() -> None:
+    sides = (a_side("naive", 2.0, 2.2), a_side("stoker", 0.4, 0.4))
+    assert Comparison(*sides).is_void
+    fair = Comparison(*sides, slowness=1.5)
+    assert not fair.is_void
+    assert fair.as_json()["naive_reference_ms"] == pytest.approx(2.8)
+    assert "took 1.50x the reference machine's time" in render(fair)
+    assert Comparison(a_side("naive", 3.0, 2.2), sides[1], slowness=1.5).is_void
+
+
+def test_the_machine_s_speed_is_a_number_of_its_own_and_leaves_nothing_open() -> None:
+    files = psutil.Process().num_fds()
+    assert measure_slowness() > 0.05
+    assert psutil.Process().num_fds() == files
 
 
 def test_every_process_has_a_line_and_a_missing_one_an_empty_cell() -> None:
