@@ -104,4 +104,4 @@ async def _is_sending(receive: Receive) -> bool:
 
 
 def _error(limit: int) -> TooLargeError:
-    return TooLargeError(f"The request body is larger than {limit / 2**20:g} MiB; send less at once.")
+    return TooLargeError(f"The request body is larger than {limit / 2**20:.3g} MiB; send less at once.")
