@@ -76,7 +76,7 @@ class Prompts:
                 add_generation_prompt=True,
                 **self._special,
             )
-        except TemplateError as error:
+        except Exception as error:  # noqa: BLE001 - a template is somebody's program, and stumbles like one
             raise InvalidError(
                 f"The model's template does not take this conversation: {error}", param="input.messages"
             ) from None
