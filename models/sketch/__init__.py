@@ -1,0 +1,1 @@
+"""Sketch, the demo image model: figures, training, weights and adapters."""
