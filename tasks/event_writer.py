@@ -79,10 +79,13 @@ class EventWriter:
             noted, self._noted = self._noted, {}
             self._unsent += [(story, story.take()) for story in noted.values()]
             try:
-                await self._log.append_many([(story.job_id, envelopes) for story, envelopes in self._unsent])
+                lost = await self._log.append_many([(story.job_id, envelopes) for story, envelopes in self._unsent])
             except RedisFaultError as error:
                 await self._endure(error)
                 continue
+            for story in [story for story, _ in self._unsent if story.job_id in lost and not story.is_over]:
+                story.is_torn = True  # of one that is over, the row tells the end
+                self._noted[story.job_id, story.attempt] = story
             self._unsent = []
             self._pause = FIRST_PAUSE_SECONDS
             if self._noted and not self._is_urgent:

@@ -42,10 +42,13 @@ class Story:
         self._open: dict[int, _Said] = {}  # each choice's last piece, while it can still grow
         self._since_snapshot = 0
         self.is_torn = False
+        """Some of it never reached the log, so all of it must be told once more."""
+        self.is_over = False
 
     def say(self, event_type: EventType, data: JsonObject, *, urgent: bool = False) -> None:
         """Have an event written soon, or now."""
         self._open.clear()
+        self.is_over = event_type is EventType.FINISHED
         self._said.append(_Said(event_type, time.time(), data))
         self._note(self, urgent=urgent)
 

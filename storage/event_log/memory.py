@@ -17,6 +17,7 @@ from storage.event_log.port import (
     START,
     Batch,
     Position,
+    begins_log,
     keep_seconds,
     parse_position,
     resume,
@@ -43,15 +44,20 @@ class MemoryEventLog:
         """Append a job's next events."""
         await self.append_many([(job_id, envelopes)])
 
-    async def append_many(self, batches: Sequence[Batch]) -> None:
-        """Append the next events of many jobs."""
+    async def append_many(self, batches: Sequence[Batch]) -> set[str]:
+        """Append the next events of many jobs; return those whose log was lost meanwhile."""
+        lost = set()
         for job_id, envelopes in batches:
             log = self._log(job_id)
             for envelope in envelopes:
-                self._keep(job_id, log, envelope)
+                if log.top == START and not begins_log(envelope):
+                    lost.add(job_id)
+                else:
+                    self._keep(job_id, log, envelope)
             if seconds := keep_seconds(envelopes):
                 log.expires_at = self._clock() + seconds
             self._bell.tell(job_id, envelopes)
+        return lost
 
     async def read(self, job_id: str, after: str | None) -> list[Envelope]:
         """Return what a reader at `after` has yet to see."""

@@ -26,7 +26,8 @@ class EventLog(Protocol):
     """The events of each job in order.
 
     Writers count `seq` from 1 without holes in each attempt, begin each attempt with `started` or `restarted`, and
-    append `finished` after the row is finished. Appending twice is harmless. What a stale attempt appends is dropped.
+    append `finished` after the row is finished. Appending twice is harmless. What a stale attempt appends is dropped,
+    and so is what would begin a log in the middle: where a log was lost only a snapshot can begin it anew.
     Whoever listens to a job's bell hears of each append, and what was appended when that is short.
     """
 
@@ -34,8 +35,8 @@ class EventLog(Protocol):
         """Append a job's next events."""
         ...
 
-    async def append_many(self, batches: Sequence[Batch]) -> None:
-        """Append the next events of many jobs in one round trip."""
+    async def append_many(self, batches: Sequence[Batch]) -> set[str]:
+        """Append the next events of many jobs in one round trip; return those whose log was lost meanwhile."""
         ...
 
     async def read(self, job_id: str, after: str | None) -> list[Envelope]:
@@ -69,6 +70,11 @@ def parse_position(after: str | None) -> Position:
     return Position(int(match[1]), int(match[2])) if match else START
 
 
+def begins_log(envelope: Envelope) -> bool:
+    """Say whether a reader needs nothing that came before."""
+    return envelope.seq == 1 or envelope.type is EventType.SNAPSHOT
+
+
 def keep_seconds(envelopes: Sequence[Envelope]) -> int | None:
     """Return how long a log is kept from this batch on; None when the batch changes nothing about that.
 
@@ -76,7 +82,7 @@ def keep_seconds(envelopes: Sequence[Envelope]) -> int | None:
     """
     if any(envelope.type is EventType.FINISHED for envelope in envelopes):
         return ENDED_SECONDS
-    if any(envelope.seq == 1 or envelope.type is EventType.SNAPSHOT for envelope in envelopes):
+    if any(map(begins_log, envelopes)):
         return LONGEST_SECONDS
     return None
 

@@ -20,6 +20,7 @@ from storage.event_log.port import (
     LATEST_SECONDS,
     LATEST_TYPES,
     Batch,
+    begins_log,
     keep_seconds,
     parse_position,
     resume,
@@ -40,15 +41,18 @@ class RedisEventLog:
         """Append a job's next events."""
         await self.append_many([(job_id, envelopes)])
 
-    async def append_many(self, batches: Sequence[Batch]) -> None:
+    async def append_many(self, batches: Sequence[Batch]) -> set[str]:
         """Append the next events of many jobs in one round trip; a failure may have stored some of them."""
+        asked: list[str] = []  # whom each answer is for
         async with redis_deadline(), self._client.pipeline(transaction=False) as pipeline:
             for job_id, envelopes in batches:
                 _append(pipeline, job_id, envelopes)
+                asked += [job_id] * (len(pipeline) - len(asked))
             answers = await pipeline.execute(raise_on_error=False)
         for answer in answers:
             if isinstance(answer, Exception) and not _is_refusal(answer):
                 raise RedisFaultError from answer
+        return {job_id for job_id, answer in zip(asked, answers, strict=True) if answer is None}
 
     async def read(self, job_id: str, after: str | None) -> list[Envelope]:
         """Return what a reader at `after` has yet to see."""
@@ -91,7 +95,14 @@ def _append(pipeline: Pipeline, job_id: str, envelopes: Sequence[Envelope]) -> N
     newest: dict[EventType, bytes] = {}
     lines = [envelope.to_json() for envelope in envelopes]
     for envelope, line in zip(envelopes, lines, strict=True):
-        pipeline.xadd(stream, {_FIELD: line}, id=envelope.id, maxlen=ENTRIES_KEPT, approximate=False)
+        pipeline.xadd(
+            stream,
+            {_FIELD: line},
+            id=envelope.id,
+            maxlen=ENTRIES_KEPT,
+            approximate=False,
+            nomkstream=not begins_log(envelope),
+        )
         if envelope.type in LATEST_TYPES:
             newest[envelope.type] = line
     for event_type, line in newest.items():

@@ -24,12 +24,12 @@ class SickLog(MemoryEventLog):
         self.is_sick = False
         self.writes = 0
 
-    async def append_many(self, batches: Sequence[Batch]) -> None:
+    async def append_many(self, batches: Sequence[Batch]) -> set[str]:
         await asyncio.sleep(0)
         if self.is_sick:
             raise RedisFaultError
         self.writes += 1
-        await super().append_many(batches)
+        return await super().append_many(batches)
 
 
 @pytest.fixture
@@ -163,6 +163,27 @@ async def test_what_is_too_much_is_dropped_and_a_snapshot_takes_its_place(
     assert text_of(envelopes) == "before " + "".join(f"{number} " for number in range(20)) + "after"
     assert envelopes[-1].type is EventType.FINISHED
     assert EventType.SNAPSHOT in [envelope.type for envelope in envelopes]
+
+
+async def test_a_log_that_redis_lost_is_told_once_more(log: SickLog, writer: EventWriter) -> None:
+    story = begin(writer)
+    story.say_token(Token("before "))
+    await writer.flush(PATIENCE_SECONDS)
+    await log.erase(["job_1"])
+    story.say_token(Token("meanwhile "))
+    await writer.flush(PATIENCE_SECONDS)
+    story.say_token(Token("after"))
+    envelopes = await read(log, writer)
+    assert text_of(envelopes) == "before meanwhile after"
+    assert [envelope.type for envelope in envelopes] == ["snapshot", "token"]
+
+
+async def test_a_story_that_is_over_is_not_told_again(log: SickLog, writer: EventWriter) -> None:
+    story = begin(writer)
+    await writer.flush(PATIENCE_SECONDS)
+    await log.erase(["job_1"])
+    story.say(EventType.FINISHED, {"status": "succeeded"}, urgent=True)
+    assert await read(log, writer) == []
 
 
 async def test_flushing_gives_up_in_time(log: SickLog, writer: EventWriter) -> None:
