@@ -132,6 +132,8 @@ class Model(Document):
     languages = Field[list[str]]()
     placements = Field[list[dict[str, Any]]]()
     context_length = Field[int]()
+    adapters = Field[list[dict[str, Any]]]()
+    base_model = Field[str | None]()
 
 
 class Worker(Document):

@@ -18,11 +18,12 @@ def submit(context: Context) -> int:
     kind = typed.kind or _kind_of(client, typed.model)
     policy = {"priority": typed.priority, "ttl_seconds": typed.ttl, "run_at": typed.run_at}
     given = read_input(kind, typed.text, typed.input)
-    if typed.adapter:
-        given["adapter"] = typed.adapter
+    model, _, adapter = typed.model.partition(":")  # as `stoker models` lists them
+    if adapter := typed.adapter or adapter:
+        given["adapter"] = adapter
     job = client.submit(
         kind,
-        typed.model,
+        model,
         given,
         policy={name: value for name, value in policy.items() if value is not None} or None,
         metadata=dict(typed.metadata) if typed.metadata else None,

@@ -73,6 +73,14 @@ def test_input_comes_from_words_stdin_or_json(
     assert (told["kind"], told["model"], told["input"]) == (words[0], words[0], expected)
 
 
+def test_a_model_with_its_adapter_is_named_as_it_is_listed(api: ScriptedApi, stoker: Run) -> None:
+    api.on("GET", "/v1/models/chat%3Apirate", Reply(200, {**MODEL, "id": "chat:pirate", "base_model": "chat"}))
+    api.on("POST", "/v1/jobs", Reply(202, api.job()))
+    assert stoker("submit", "chat:pirate", "hi") == 0
+    told = submitted(api)
+    assert (told["kind"], told["model"], told["input"]["adapter"]) == ("text", "chat", "pirate")
+
+
 def test_input_comes_from_a_file(api: ScriptedApi, stoker: Run, tmp_path: Path) -> None:
     (tmp_path / "in.json").write_text('{"prompt": "from a file"}')
     api.on("POST", "/v1/jobs", Reply(202, api.job()))
