@@ -11,6 +11,7 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 
+from producer_api.protocol import BoundedProtocol
 from producer_api.settings import ApiSettings
 from producer_api.state import Api
 from schemas.errors import StartError
@@ -34,7 +35,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=BoundedProtocol,
                 ws="none",
                 lifespan="on",
                 log_config=None,
