@@ -117,7 +117,8 @@ def test_its_row_says_what_it_is(site: Site) -> None:
     [worker] = site.living()
     assert (worker.model, worker.device, worker.queue, worker.state) == ("echo", "cpu0", QUEUE, "ready")
     assert (worker.slots, worker.in_flight) == (4, 0)
-    assert json.loads(worker.stats or "{}").keys() >= {"ended", "wait_ms", "run_ms", "sums", "engine", "events_dropped"}
+    stats = json.loads(worker.stats or "{}")
+    assert stats.keys() >= {"ended", "wait_ms", "run_ms", "sums", "engine", "events_dropped"}
 
 
 def test_its_log_names_jobs_and_keeps_their_inputs_to_itself(site: Site) -> None:
