@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from huggingface_hub import snapshot_download
+from vllm import envs
 from vllm.config.lora import MaxLoRARanks
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.exceptions import VLLMClientError
@@ -23,7 +24,7 @@ from vllm.platforms import current_platform
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError as CoreDeadError
-from vllm.v1.metrics.loggers import StatLoggerBase
+from vllm.v1.metrics.loggers import PrometheusStatLogger
 
 from schemas.base import JsonObject
 from schemas.errors import EngineDeadError, EngineRefusedError, InputTooLongError, InvalidError, StartError
@@ -54,10 +55,10 @@ class Plan:
         return self.sampling.structured_outputs is not None
 
 
-class Figures(StatLoggerBase):
-    """The newest figures of the batch, kept while vLLM hands them out."""
+class Figures(PrometheusStatLogger):
+    """The newest figures of the batch; what vLLM would count for a Prometheus of its own is not counted at all."""
 
-    def __init__(self) -> None:
+    def __init__(self, *_: Any, **__: Any) -> None:
         self.newest: JsonObject = {}
         self._queries = self._hits = self._preemptions = 0
 
@@ -105,16 +106,17 @@ class VllmDecoder:
             name: LoRARequest(name, number, path)
             for number, (name, path) in enumerate(setting.adapters.items(), start=1)
         }
-        self._figures = Figures()
         self._prompts = _read_prompts(setting)
         arguments = _arguments(setting)
         try:
-            self._llm = AsyncLLM.from_engine_args(arguments, stat_loggers=[lambda *_: self._figures])
+            self._llm = AsyncLLM.from_engine_args(arguments, stat_loggers=[Figures])
         except (OSError, ValueError, RuntimeError) as error:
             raise StartError(
                 f"vLLM cannot run '{setting.source}': {_first_line(error)} Correct [models.…] in the catalog; what "
                 "vLLM said before this line has more."
             ) from error
+        envs.enable_envs_cache()  # vLLM asks for some at every token
+        self._figures: Figures = self._llm.logger_manager.stat_loggers[0]
         config = self._llm.vllm_config
         self.limit: int = config.model_config.max_model_len
         self.step_tokens: int = config.scheduler_config.max_num_batched_tokens
