@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from producer_api.answers import error_answer, invalid, sentence
 from producer_api.edge import request_id_of
@@ -62,4 +63,11 @@ def _framework(request: Request, error: Exception) -> Response:
     """Answer for what the router found wrong: no such address, no such method."""
     raised = cast("HTTPException", error)
     ours = OF_STATUS.get(raised.status_code, CallerError)()
-    return error_answer(ours, request_id_of(request.scope), raised.headers)
+    headers = {"Allow": _methods_of(request)} if isinstance(ours, MethodNotAllowedError) else raised.headers
+    return error_answer(ours, request_id_of(request.scope), headers)
+
+
+def _methods_of(request: Request) -> str:
+    """Return what an address knows; the framework's own answer names the methods of one route only."""
+    here = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({method for route in here for method in route.methods or ()}))

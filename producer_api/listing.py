@@ -21,7 +21,9 @@ class JobQuery(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     limit: int = Field(20, ge=1, le=100, description="How many jobs at most.")
-    after: str | None = Field(None, max_length=100, description="The `next_cursor` of the page before.")
+    after: str | None = Field(
+        None, max_length=100, pattern="^job_[0-9a-z]{23}$", description="The `next_cursor` of the page before."
+    )
     status: Status | None = None
     kind: Kind | None = None
     model: str | None = Field(None, max_length=128)

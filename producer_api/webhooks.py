@@ -131,7 +131,9 @@ class DeliveryQuery(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     limit: int = Field(20, ge=1, le=100, description="How many deliveries at most.")
-    after: str | None = Field(None, max_length=100, description="The `next_cursor` of the page before.")
+    after: str | None = Field(
+        None, max_length=100, pattern="^msg_[0-9a-z_]+$", description="The `next_cursor` of the page before."
+    )
     job: str | None = Field(None, max_length=100)
     endpoint: str | None = Field(None, max_length=100)
     event: str | None = Field(None, max_length=100)

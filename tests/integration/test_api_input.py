@@ -199,6 +199,8 @@ async def test_bad_headers_are_refused_with_a_sentence_and_leave_no_row(desk: De
         ("GET /v1/jobs/job_unknown", 404, "not_found", "There is no job 'job_unknown' of yours"),
         ("GET /v1/jobs/%00", 400, "malformed", "zero byte"),
         ("GET /v1/jobs?after=%00", 400, "malformed", "zero byte"),
+        ("GET /v1/jobs?after=garbage", 422, "invalid", "The parameter 'after' is not valid"),
+        ("GET /v1/webhooks/deliveries?after=garbage", 422, "invalid", "The parameter 'after' is not valid"),
         ("GET /v1/jobs?limit=101", 422, "invalid", "The parameter 'limit' is not valid"),
         ("GET /v1/jobs?status=done", 422, "invalid", "The parameter 'status' is not valid"),
         ("GET /v1/jobs?foo=1", 422, "invalid", "There is no parameter 'foo' here"),
@@ -261,3 +263,13 @@ async def test_no_secret_and_no_input_is_logged(
     assert lines[0]["request_id"].startswith("req_")
     assert secret not in said
     assert "Geheimnis" not in said
+
+
+@pytest.mark.parametrize(
+    ("method", "address", "allowed"),
+    [("PUT", "/v1/jobs", "GET, POST"), ("POST", "/v1/jobs/job_x", "DELETE, GET"), ("GET", "/v1/embeddings", "POST")],
+)
+async def test_a_wrong_method_is_told_the_right_ones(desk: Desk, method: str, address: str, allowed: str) -> None:
+    answer = await desk.client.request(method, address)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (405, "method_not_allowed")
+    assert answer.headers["allow"] == allowed
