@@ -47,7 +47,7 @@ def output_of(job: Job) -> str:
         vectors = output["embeddings"]
         first = ", ".join(f"{number:.3f}" for number in vectors[0][:SHOWN_NUMBERS])
         noun = "vector" if len(vectors) == 1 else "vectors"
-        return f"{len(vectors)} {noun} of {len(vectors[0])} numbers: [{first}, …"
+        return f"{len(vectors)} {noun} of {len(vectors[0])} numbers: [{first}, …]"
     return json.dumps(output, ensure_ascii=False)
 
 

@@ -90,7 +90,7 @@ def test_a_place_in_the_queue_in_words() -> None:
 
 def test_outputs_in_words() -> None:
     assert output_of(DONE) == "Hello."
-    assert output_of(Job({"output": {"embeddings": VECTORS}})) == "3 vectors of 2 numbers: [1.000, 0.000, …"
+    assert output_of(Job({"output": {"embeddings": VECTORS}})) == "3 vectors of 2 numbers: [1.000, 0.000, …]"
     assert output_of(Job({"output": {"seeds": [1]}})) == '{"seeds": [1]}'
     assert summary_of(Job({"status": "failed", "metrics": {"queue_ms": 3}})) == "failed, waited 3 ms"
 
