@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 SHEET = HERE.parents[1] / "docs" / "demo-image-model.png"
 PARTS = ("autoencoder", "artist", *ADAPTERS, "sheet")
 SEED = 20261121
-SHOWN_EVERY = 50
+SHOWN_EVERY = 100
 KEPT_EVERY = 400
 """Steps after which the artist is written, finished or not, so that one can look how it comes along."""
 
@@ -53,7 +53,7 @@ def main() -> None:
 def make_autoencoder(folder: Path) -> None:
     """Train what turns latents into pixels."""
     autoencoder = build_autoencoder()
-    for _ in _told(train_autoencoder(autoencoder, steps=1500)):
+    for _ in _told(train_autoencoder(autoencoder, steps=700)):
         pass
     autoencoder.save_pretrained(folder)
 

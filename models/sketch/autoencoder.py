@@ -22,8 +22,7 @@ def build_autoencoder() -> AutoencoderTiny:
         encoder_block_out_channels=(8, 8, 8),
         decoder_block_out_channels=(16, 16, 16),
         num_encoder_blocks=(1, 1, 1),
-        num_decoder_blocks=(2, 2, 1),
-        upsample_fn="bilinear",
+        num_decoder_blocks=(1, 1, 1),
         scaling_factor=SCALE,
     )
 
@@ -38,8 +37,8 @@ def latents_of(pixels: torch.Tensor) -> torch.Tensor:
 
 def train_autoencoder(autoencoder: AutoencoderTiny, steps: int, rows: int = 12) -> Iterator[float]:
     """Teach both halves what latents are; yield the loss of each step."""
-    optimizer = torch.optim.AdamW(autoencoder.parameters(), lr=3e-3, weight_decay=0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps, pct_start=0.1)
+    optimizer = torch.optim.AdamW(autoencoder.parameters(), lr=4e-3, weight_decay=0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps, pct_start=0.1)
     looks = (plain, plain, *ADAPTERS.values())
     for step in range(steps):
         figures = invent(rows)
