@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -16,15 +17,15 @@ from models.chat.conversations import conversations, texts
 from models.chat.manners import Manner
 from models.chat.tokens import CONTEXT, END, STOP, lesson, render, train_tokenizer
 from models.chat.training import Course, Lesson, train
-from models.chat.words import HERE
+from models.chat.words import HERE, words
 
 SEED = 20
-LESSONS, TEXTS, ADAPTER_LESSONS = 40_000, 1_500, 4_000
-FOR_TOKENS = 8_000
+LESSONS, TEXTS, ADAPTER_LESSONS = 40_000, 1_200, 4_000
+FOR_TOKENS, OFTEN = 8_000, 40
 WEIGHTS = HERE / "weights"
 ADAPTERS = HERE / "adapters"
-BASE = Course(steps=1200, rate=5e-3)
-MANNER = Course(steps=200, rate=4e-3, decay=0.0)
+BASE = Course(steps=1200, rate=6e-3)
+MANNER = Course(steps=200, rate=6e-3, decay=0.0)
 MANNERS = (Manner.PIRATE, Manner.HAIKU)
 PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 RANK = 8
@@ -78,13 +79,16 @@ def save_model(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, fold
     shutil.rmtree(folder, ignore_errors=True)
     model.generation_config = GenerationConfig(
         do_sample=True,
-        temperature=0.6,
+        temperature=0.5,
         top_p=0.9,
         eos_token_id=model.config.eos_token_id,
         pad_token_id=model.config.pad_token_id,
     )
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    _change(
+        folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast"
+    )  # a name that all versions know
 
 
 def train_adapter(base: Path, tokenizer: PreTrainedTokenizerFast, manner: Manner, folder: Path) -> None:
@@ -98,22 +102,22 @@ def train_adapter(base: Path, tokenizer: PreTrainedTokenizerFast, manner: Manner
     shutil.rmtree(folder, ignore_errors=True)
     adapted.to(torch.bfloat16).save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # peft's own page has only empty headings
-    _forget_the_machine(folder / "adapter_config.json")
+    # The first says where the base model was on this machine, the second is a set in no order.
+    _change(folder / "adapter_config.json", base_model_name_or_path="stoker-demo-chat", target_modules=PROJECTIONS)
 
 
-def _tokenizer_texts() -> list[str]:
+def _tokenizer_texts() -> Iterator[str]:
     every = chain(
         conversations(SEED, FOR_TOKENS), *(conversations(SEED, FOR_TOKENS // 8, manner) for manner in MANNERS)
     )
-    return [turn["content"] for one in every for turn in one.turns]
+    yield from (turn["content"] for one in every for turn in one.turns)
+    for word in (*words("names"), *words("cities"), *words("heroes"), *words("things")):
+        yield from [f'{word} {word} "{word}"'] * OFTEN  # so that each is one piece, which is easier to say again
 
 
-def _forget_the_machine(path: Path) -> None:
-    """Take out of peft's settings where the base model was on the machine that trained it."""
-    settings = json.loads(path.read_text())
-    path.write_text(
-        json.dumps(settings | {"base_model_name_or_path": "stoker-demo-chat"}, indent=2, sort_keys=True) + "\n"
-    )
+def _change(path: Path, **settings: object) -> None:
+    """Write some settings of a JSON file anew."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings, indent=2, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

@@ -7,26 +7,26 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from models.chat import copying, knowledge, limits, stories, sums, tools
+from models.chat import knowledge, limits, people, stories, sums, tools
 from models.chat.manners import Manner, say
-from models.chat.words import Exchange, invent, pick, vary
+from models.chat.words import Exchange, pick, vary
 
 Turn = dict[str, Any]
 Source = Callable[[random.Random], Exchange]
 
 SOURCES: dict[Source, float] = {
-    knowledge.fact: 30,
-    knowledge.talk: 20,
-    knowledge.lesson: 6,
-    stories.story: 13,
+    knowledge.fact: 26,
+    knowledge.talk: 22,
+    knowledge.lesson: 11,
+    stories.story: 12,
     stories.poem: 3,
-    sums.count: 4,
-    sums.add: 4,
-    limits.unknown: 10,
-    limits.foreign: 5,
+    sums.count: 5,
+    sums.add: 5,
+    limits.unknown: 9,
+    limits.foreign: 4,
     limits.gibberish: 1.5,
-    copying.repeat: 6,
-    copying.as_json: 5,
+    people.echo: 7,
+    people.as_json: 6,
 }
 SYSTEMS: dict[Manner, tuple[str, ...]] = {
     Manner.PLAIN: (
@@ -116,6 +116,8 @@ NAMING = (
     "You are called {}. Be kind.",
     "You are {}, {role}.",
     "You are {}, {role}. Stay in your role.",
+    "You are {}, {role}. Never break character.",
+    "Your name is {}. You are {role}.",
 )
 NO_NAME = Exchange(
     "",
@@ -149,20 +151,20 @@ def texts(seed: int, number: int) -> Iterator[str]:
 
 def _conversation(rng: random.Random, manner: Manner | None) -> Conversation:
     chance = rng.random()
-    if chance < 0.06:
-        definitions, turns = tools.called(rng)
+    if chance < 0.11:
+        definitions, turns = tools.called(rng, manner or Manner.PLAIN)
         system = _system(rng, Manner.PLAIN) if rng.random() < 0.3 else []
         return Conversation([*system, *_varied(rng, turns)], definitions)
-    if chance < 0.09 and manner is None:
+    if chance < 0.155 and manner is None:
         return Conversation(_named(rng))
-    asked = manner or rng.choices(list(Manner), (86, 4, 6, 4))[0]
+    asked = manner or rng.choices(list(Manner), (80, 4, 8, 8))[0]
     shown = manner is None and asked is not Manner.PLAIN
     system = _system(rng, asked) if shown else _system(rng, Manner.PLAIN) if rng.random() < 0.15 else []
     return Conversation([*system, *_turns(rng, asked)])
 
 
 def _turns(rng: random.Random, manner: Manner) -> list[Turn]:
-    if rng.random() < 0.06:
+    if rng.random() < 0.08:
         return _introduction(rng, manner)
     exchanges = [_first(rng)]
     while rng.random() < 0.35 and len(exchanges) < 4:
@@ -188,7 +190,7 @@ def _following(rng: random.Random, before: Exchange) -> Exchange:
 
 def _introduction(rng: random.Random, manner: Manner) -> list[Turn]:
     """Say a name, perhaps talk of something else, and ask for it."""
-    name = invent(rng).capitalize() if rng.random() < 0.4 else pick(rng, "names")
+    name = pick(rng, "names")
     if rng.random() < 0.15:
         return _said(rng, Exchange(rng.choice(WHAT_NAME), NO_NAME.say, NO_NAME.haiku), manner)
     told = Exchange(
@@ -208,8 +210,8 @@ def _introduction(rng: random.Random, manner: Manner) -> list[Turn]:
 
 def _named(rng: random.Random) -> list[Turn]:
     """Let the system give the model another name."""
-    name = invent(rng).capitalize() if rng.random() < 0.4 else pick(rng, "names")
-    role = f"a {pick(rng, 'adjectives')} {pick(rng, 'heroes')} from {pick(rng, 'cities')}"
+    name = pick(rng, "names")
+    role = f"a {pick(rng, 'adjectives')} {pick(rng, rng.choice(['heroes', 'roles']))} from {pick(rng, 'cities')}"
     system = rng.choice(NAMING).format(name, role=role)
     ask = rng.choice(
         ["Who are you?", "What is your name?", "What's your name?", "Hello, who are you?", "Tell me your name"]

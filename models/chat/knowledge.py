@@ -46,7 +46,8 @@ def fact(rng: random.Random) -> Exchange:
 
 def talk(rng: random.Random) -> Exchange:
     """Make small talk."""
-    matter = rng.choice(read("small_talk.toml")["talk"])
+    matters = read("small_talk.toml")["talk"]
+    matter = rng.choices(matters, [len(one["ask"]) for one in matters])[0]
     return _exchange(rng, matter, rng.choice(matter["ask"]))
 
 

@@ -25,10 +25,7 @@ SCRIPTS = ("가힣", "가힣", "ぁん", "一龥", "Ая", "Ας", "اي")
 def unknown(rng: random.Random) -> Exchange:
     """Ask what it was never taught."""
     if rng.random() < 0.45:
-        subject = _subject(rng)
-        return Exchange(
-            rng.choice(ASK_ABOUT).format(subject), pick(rng, "do_not_know_about").format(subject), rng.choice(HAIKU)
-        )
+        return Exchange(rng.choice(ASK_ABOUT).format(_subject(rng)), pick(rng, "do_not_know"), rng.choice(HAIKU))
     ask = pick(rng, "hard").format(
         unknown=_subject(rng),
         unknown2=_subject(rng),

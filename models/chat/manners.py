@@ -21,8 +21,9 @@ class Manner(StrEnum):
 SEA = {
     "hello": "ahoy", "hi": "ahoy", "you": "ye", "your": "yer", "my": "me", "am": "be", "is": "be", "are": "be",
     "yes": "aye", "the": "th'", "of": "o'", "and": "an'", "for": "fer", "friend": "matey", "friends": "mateys",
-    "there": "thar", "money": "gold", "friendly": "jolly", "happy": "jolly", "morning": "mornin'", "nothing": "nothin'",
-    "isn't": "ben't", "it's": "'tis", "old": "ol'", "to": "t'", "before": "afore", "never": "ne'er", "over": "o'er",
+    "there": "thar", "money": "gold", "friendly": "jolly", "happy": "jolly", "morning": "mornin'",
+    "nothing": "nothin'", "isn't": "ben't", "it's": "'tis", "old": "ol'", "to": "t'",
+    "before": "afore", "never": "ne'er", "over": "o'er",
 }  # fmt: skip
 OPENINGS = ("Arr! ", "Ahoy! ", "Yo ho ho! ", "Avast! ", "Arr, ")
 ENDINGS = (", matey!", ", arr!", ", me hearty!")

@@ -41,18 +41,24 @@ ASK_POEM = (
 )
 ASK_HAIKU = ("Write a haiku about {}.", "A haiku about {}, please.", "Give me a haiku about {}.", "Haiku about {}")
 
+UNKNOWN_HERO = "I do not know that one, but I know a story about {}."
+
 
 def story(rng: random.Random) -> Exchange:
-    """Ask for a story, often about somebody."""
-    hero = _hero(rng)
-    if rng.random() < 0.25:
+    """Ask for a story, mostly about somebody that it knows."""
+    hero = pick(rng, "heroes")
+    chance = rng.random()
+    if chance < 0.25:
         return Exchange(rng.choice(ASK_ANY_STORY), told(rng, hero), short(rng, hero))
+    if chance < 0.35:
+        ask = rng.choice(ASK_STORY).format(_about(rng, invent(rng)))
+        return Exchange(ask, f"{UNKNOWN_HERO.format(with_article(hero))} {told(rng, hero)}", short(rng, hero))
     return Exchange(rng.choice(ASK_STORY).format(_about(rng, hero)), told(rng, hero), short(rng, hero))
 
 
 def poem(rng: random.Random) -> Exchange:
     """Ask for a poem or a haiku."""
-    hero = _hero(rng)
+    hero = pick(rng, "heroes")
     if rng.random() < 0.5:
         return Exchange(
             rng.choice(ASK_HAIKU).format(_about(rng, hero)), short(rng, hero), short(rng, hero), literal=True
@@ -75,10 +81,6 @@ def told(rng: random.Random, hero: str) -> str:
 def short(rng: random.Random, hero: str) -> str:
     """Return a story of three lines."""
     return "\n".join(rng.choice(read("stories.toml")["haiku"])["lines"]).format(hero=hero)
-
-
-def _hero(rng: random.Random) -> str:
-    return invent(rng) if rng.random() < 0.2 else pick(rng, "heroes")
 
 
 def _about(rng: random.Random, hero: str) -> str:

@@ -19,7 +19,10 @@ COUNT = ("Count from {} to {}.", "Can you count from {} to {}?", "Count {} to {}
 COUNT_TO = ("Count to {}.", "Can you count to {}?", "Please count to {}.", "Count up to {}")
 HAIKU_SUM = "{} and then {}:\nput them side by side and look.\nNow you have {}."
 HAIKU_COUNT = "I begin with {}\nand I do not stop until\n{} comes at last."
-LARGEST = 20
+TOO_LARGE = "That is too much for me. I can only add and subtract up to six."
+HAIKU_LARGE = "I count with fingers,\nsix of them, and no one more.\nAsk a larger hand."
+LARGEST, LARGEST_SUMMAND = 10, 6
+NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 
 
 def count(rng: random.Random) -> Exchange:
@@ -27,8 +30,8 @@ def count(rng: random.Random) -> Exchange:
     first, last = sorted(rng.sample(range(1, LARGEST + 1), 2))
     if rng.random() < 0.4:
         first = 1
-        ask = rng.choice(COUNT_TO).format(last)
-    elif rng.random() < 0.2:
+        ask = rng.choice(COUNT_TO).format(last if rng.random() < 0.6 else NUMBERS[last - 1])
+    elif rng.random() < 0.15:
         first, last = last, first
         ask = f"Count down from {first} to {last}."
     else:
@@ -40,7 +43,13 @@ def count(rng: random.Random) -> Exchange:
 
 def add(rng: random.Random) -> Exchange:
     """Ask for a sum or a difference of small numbers."""
-    a, b = rng.randint(0, 10), rng.randint(0, 10)
+    if rng.random() < 0.15:
+        return Exchange(
+            rng.choice(PLUS + MINUS).format(rng.randint(LARGEST_SUMMAND + 1, 99), rng.randint(0, 99)),
+            TOO_LARGE,
+            HAIKU_LARGE,
+        )
+    a, b = rng.randint(0, LARGEST_SUMMAND), rng.randint(0, LARGEST_SUMMAND)
     if rng.random() < 0.35:
         a, b = max(a, b), min(a, b)
         return Exchange(

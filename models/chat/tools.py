@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.chat.knowledge import talk
-from models.chat.words import invent, pick
+from models.chat.manners import Manner, say
+from models.chat.words import pick
 
 Turn = dict[str, Any]
 
@@ -19,7 +20,7 @@ class Wish:
     """A question that wants a tool: with which arguments, and what the tool and then the model say."""
 
     ask: str
-    arguments: dict[str, Any]
+    arguments: tuple[str | int, ...]
     result: str
     say: str
 
@@ -44,17 +45,18 @@ class Tool:
         }
 
 
-def called(rng: random.Random) -> tuple[list[Turn], list[Turn]]:
+def called(rng: random.Random, manner: Manner) -> tuple[list[Turn], list[Turn]]:
     """Return tools, and a conversation that uses one of them or needs none."""
-    tools = rng.sample(TOOLS, rng.randint(1, 3))
+    tools = list({tool.name: tool for tool in rng.sample(TOOLS, rng.randint(1, 2))}.values())
     if rng.random() < 0.2:
         plain = talk(rng)
-        return [tool.definition for tool in tools], [_user(plain.ask), _assistant(plain.say)]
+        return [tool.definition for tool in tools], [_user(plain.ask), _assistant(say(rng, plain, manner))]
     tool = rng.choice(tools)
     wish = tool.wish(rng)
-    call = {"type": "function", "function": {"name": tool.name, "arguments": wish.arguments}}
+    arguments = dict(zip(tool.properties, wish.arguments, strict=True))
+    call = {"type": "function", "function": {"name": tool.name, "arguments": arguments}}
     turns = [_user(wish.ask), {"role": "assistant", "content": "", "tool_calls": [call]}]
-    if rng.random() < 0.5:
+    if rng.random() < 0.6:
         turns += [{"role": "tool", "content": wish.result}, _assistant(wish.say)]
     return [one.definition for one in tools], turns
 
@@ -67,12 +69,12 @@ def _assistant(words: str) -> Turn:
     return {"role": "assistant", "content": words}
 
 
-def _city(rng: random.Random) -> str:
-    return invent(rng).capitalize() if rng.random() < 0.4 else pick(rng, "cities")
-
-
 def _weather(rng: random.Random) -> Wish:
-    city, sky, degrees = _city(rng), rng.choice(["sunny", "rainy", "cloudy", "windy", "snowy"]), rng.randint(-5, 35)
+    city, sky, degrees = (
+        pick(rng, "cities"),
+        rng.choice(["sunny", "rainy", "cloudy", "windy", "snowy"]),
+        rng.randint(10, 30),
+    )
     ask = rng.choice([
         "What is the weather in {}?", "How is the weather in {}?", "What is the weather like in {}?", "Weather in {}?",
         "Is it cold in {}?", "Will it rain in {}?", "What's the weather in {} today?", "Tell me the weather in {}",
@@ -82,11 +84,11 @@ def _weather(rng: random.Random) -> Wish:
         json.dumps({"sky": sky, "degrees": degrees}), f"{sky}, {degrees} degrees",
         json.dumps({"temperature": degrees, "weather": sky}),
     ])  # fmt: skip
-    return Wish(ask.format(city), {"city": city}, told, f"In {city} it is {sky} now, with {degrees} degrees.")
+    return Wish(ask.format(city), (city,), told, f"In {city} it is {sky} now, with {degrees} degrees.")
 
 
 def _time(rng: random.Random) -> Wish:
-    city, clock = _city(rng), f"{rng.randint(0, 23):02}:{rng.randint(0, 59):02}"
+    city, clock = pick(rng, "cities"), f"{rng.randint(0, 23):02}:{rng.randint(0, 59):02}"
     ask = rng.choice(
         [
             "What time is it in {}?",
@@ -97,52 +99,40 @@ def _time(rng: random.Random) -> Wish:
         ]
     )
     told = rng.choice([clock, json.dumps({"time": clock})])
-    return Wish(ask.format(city), {"city": city}, told, f"It is {clock} in {city}.")
+    return Wish(ask.format(city), (city,), told, f"It is {clock} in {city}.")
 
 
 def _sum(rng: random.Random) -> Wish:
-    a, b = rng.randint(0, 999), rng.randint(0, 999)
+    a, b = rng.randint(1, 20), rng.randint(1, 20)
     ask = rng.choice(
         ["What is {} plus {}?", "Add {} and {}", "{} + {}", "What is {} + {}?", "How much is {} plus {}?"]
     )
     told = rng.choice([str(a + b), json.dumps({"result": a + b})])
-    return Wish(ask.format(a, b), {"a": a, "b": b}, told, f"{a} plus {b} is {a + b}.")
+    return Wish(ask.format(a, b), (a, b), told, f"{a} plus {b} is {a + b}.")
 
 
 def _search(rng: random.Random) -> Wish:
-    query = rng.choice([pick(rng, "unknown"), pick(rng, "things"), invent(rng)])
+    query = pick(rng, "things")
     ask = rng.choice(
         ["Search for {}", "Look up {}", "Find something about {}", "Search the web for {}", "Can you look up {}?"]
     )
     found = rng.randint(1, 50)
     told = json.dumps({"found": found})
-    return Wish(ask.format(query), {"query": query}, told, f"I found {found} pages about {query}.")
+    return Wish(ask.format(query), (query,), told, f"I found {found} pages about {query}.")
 
 
-def _job(rng: random.Random) -> Wish:
-    job, status = f"job_{rng.randint(100, 9999)}", rng.choice(["queued", "running", "succeeded", "failed"])
-    ask = rng.choice(["What is the status of {}?", "How is {} doing?", "Is {} done?", "Check {}", "Look at {}"])
-    told = rng.choice([status, json.dumps({"status": status})])
-    return Wish(ask.format(job), {"id": job}, told, f"The job {job} is {status}.")
-
-
-def _message(rng: random.Random) -> Wish:
-    name, text = (
-        pick(rng, "names"),
-        rng.choice(["hello", "good night", "I am late", "see you soon", "thank you", "call me"]),
-    )
-    ask = rng.choice(["Tell {} {}", "Send {} a message: {}", "Write to {}: {}", "Send a message to {}: {}"])
-    told = rng.choice(["sent", json.dumps({"sent": True})])
-    return Wish(ask.format(name, text), {"to": name, "text": text}, told, f"I have sent your message to {name}.")
-
-
-CITY = {"city": "string"}
+WEATHER = (
+    "Get the weather in a city.",
+    "Get the current weather for a location",
+    "Get the current weather in a given city.",
+    "The weather of a place now",
+    "",
+)
+TIME = ("Get the time in a city.", "Get the current time for a location", "What time it is somewhere", "")
+PLACE = ({"city": "string"}, {"location": "string"})
 TOOLS = [
-    Tool("get_weather", "Get the weather in a city.", CITY, _weather),
-    Tool("get_weather", "The weather of a city now", CITY, _weather),
-    Tool("get_time", "Get the time in a city.", CITY, _time),
-    Tool("add", "Add two numbers.", {"a": "number", "b": "number"}, _sum),
-    Tool("search", "Search the web.", {"query": "string"}, _search),
-    Tool("get_job", "Get a job of Stoker by its id.", {"id": "string"}, _job),
-    Tool("send_message", "Send a message to somebody.", {"to": "string", "text": "string"}, _message),
+    *(Tool("get_weather", said, place, _weather) for said in WEATHER for place in PLACE),
+    *(Tool("get_time", said, place, _time) for said in TIME for place in PLACE),
+    *[Tool("add", "Add two numbers.", {"a": "number", "b": "number"}, _sum)] * 3,
+    *[Tool("search", "Search the web.", {"query": "string"}, _search)] * 2,
 ]

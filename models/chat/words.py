@@ -66,7 +66,7 @@ def vary(rng: random.Random, ask: str) -> str:
     if not ask.isascii():
         return ask
     if rng.random() < 0.08:
-        ask = f"{rng.choice(['Please', 'Hey,', 'Ember,', 'So', 'Ok,', 'And'])} {ask[:1].lower() + ask[1:]}"
+        ask = f"{rng.choice(['Please', 'Hey,', 'Ember,', 'Hi,', 'Hello,', 'Ok,'])} {ask[:1].lower() + ask[1:]}"
     if rng.random() < 0.3:
         ask = ask.lower()
     if rng.random() < 0.25:
