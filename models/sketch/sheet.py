@@ -29,7 +29,7 @@ def make_sheet(pipeline: Any, target: Path) -> None:
         for column, picture in enumerate(_draw(pipeline, name, strength)):
             larger = picture.resize((TILE, TILE), Image.Resampling.BICUBIC)
             sheet.paste(larger, (LEFT + TILE * column, TOP + TILE * row))
-    sheet.quantize(128).save(target, optimize=True)
+    sheet.quantize(256).save(target, optimize=True)
 
 
 def _draw(pipeline: Any, name: str, strength: float) -> list[Image.Image]:
