@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -14,12 +15,13 @@ import pytest_asyncio
 from pydantic import BaseModel, Field
 
 from schemas.base import JsonObject
-from schemas.errors import EngineError, EngineRefusedError, InputTooLongError
+from schemas.errors import EngineError, EngineRefusedError, InputTooLongError, StartError
 from schemas.events import EngineEvent, Finished, Token, ToolCallPiece
 from tasks.engine import EngineRequest
 from tests.decoders import LentDecoder
 from tests.engines import ask, listen, model
 from tests.tiny_llama import ADAPTERS
+from workers.engines import create_engine
 from workers.engines.text import Decoder, TextEngine
 
 pytestmark = [
@@ -291,3 +293,20 @@ async def test_what_was_read_before_is_not_read_again(engine: TextEngine) -> Non
     assert first.usage["cached_prompt_tokens"] == 0
     assert second.usage["cached_prompt_tokens"] >= 128
     assert engine.stats()["prefix_cache_hit_rate"] > 0
+
+
+@pytest.mark.parametrize(
+    ("place", "options", "said"),
+    [
+        ("gpu0", {}, "the installed vLLM is for cpu"),
+        ("cpu0", {"tool_call_parser": "smoke"}, "no 'tool_call_parser' named 'smoke'. It has: .*hermes"),
+        ("cpu0", {"quantization": "guesswork"}, "vLLM cannot run .*quantization"),
+    ],
+)
+async def test_what_cannot_be_started_is_said(
+    real_decoder: LentDecoder, tiny_llama: Path, place: str, options: JsonObject, said: str
+) -> None:
+    wrong = create_engine(model("vllm", "text", source=str(tiny_llama), options=options), place)
+    with pytest.raises(StartError, match=said):
+        await wrong.load()
+    await wrong.close()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from huggingface_hub import snapshot_download
+from pydantic import ValidationError
 from vllm import envs
 from vllm.config.lora import MaxLoRARanks
 from vllm.engine.arg_utils import AsyncEngineArgs
@@ -34,7 +35,7 @@ from workers.engines import core_watch
 from workers.engines.grammar import Grammars
 from workers.engines.sampling import sampling, structure
 from workers.engines.text_options import TextOptions
-from workers.engines.tool_calls import ToolCalls, ToolPlan
+from workers.engines.tool_calls import ToolCalls, ToolPlan, check_name
 
 CPU_CACHE_GIB = 1.0
 GIB = 2**30
@@ -101,15 +102,15 @@ class VllmDecoder:
 
     def __init__(self, setting: Setting) -> None:
         _check_device(setting.device)
+        check_name(setting.options.tool_call_parser)
         core_watch.announce()
         self._adapters = {
             name: LoRARequest(name, number, path)
             for number, (name, path) in enumerate(setting.adapters.items(), start=1)
         }
         self._prompts = _read_prompts(setting)
-        arguments = _arguments(setting)
         try:
-            self._llm = AsyncLLM.from_engine_args(arguments, stat_loggers=[Figures])
+            self._llm = AsyncLLM.from_engine_args(_arguments(setting), stat_loggers=[Figures])
         except (OSError, ValueError, RuntimeError) as error:
             raise StartError(
                 f"vLLM cannot run '{setting.source}': {_first_line(error)} Correct [models.…] in the catalog; what "
@@ -266,7 +267,7 @@ def _adapter_arguments(setting: Setting) -> dict[str, Any]:
     if not setting.adapters:
         return {}
     wanted = setting.options.max_lora_rank or max(_rank(Path(path)) for path in setting.adapters.values())
-    rank = min(size for size in get_args(MaxLoRARanks) if size >= wanted)
+    rank = min((size for size in get_args(MaxLoRARanks) if size >= wanted), default=wanted)
     # On a CPU vLLM lets those who want no adapter use the last place's: a place that stays empty changes nothing.
     places = len(setting.adapters) + (1 if current_platform.is_cpu() else 0)
     return {"enable_lora": True, "max_loras": places, "max_cpu_loras": places, "max_lora_rank": rank}
@@ -287,4 +288,5 @@ def _read_prompts(setting: Setting) -> Prompts:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+    return said.strip().partition("\n")[0]

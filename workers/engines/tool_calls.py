@@ -10,10 +10,18 @@ from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionReque
 from vllm.parser import ParserManager
 from vllm.sampling_params import StructuredOutputsParams
 from vllm.tokenizers import TokenizerLike
+from vllm.tool_parsers import ToolParserManager
 
 from schemas.errors import EngineRefusedError, StartError
 from schemas.events import Token, ToolCallPiece
 from schemas.text import TextInput
+
+
+def check_name(name: str | None) -> None:
+    """Refuse a name that vLLM does not know, before anything is loaded."""
+    known = ToolParserManager.list_registered()
+    if name is not None and name not in known:
+        raise StartError(f"vLLM has no 'tool_call_parser' named '{name}'. It has: {', '.join(known)}.")
 
 
 class ToolCalls:
