@@ -322,11 +322,12 @@ def create(model: Model, device: str, locate: Callable[[str], str]) -> Embedding
     """Make the engine of a placement."""
 
     def make_encoder(options: EmbeddingOptions) -> Encoder:
+        source = locate(model.source)  # first: a folder that is not there is told at once
         # Imported by the thread that loads: torch takes seconds, in which the worker already says that it loads.
         from workers.engines.encoder import SentenceEncoder  # noqa: PLC0415 - takes seconds
 
         return SentenceEncoder(
-            locate(model.source),
+            source,
             revision=model.revision,
             device=device,
             dtype=options.dtype,

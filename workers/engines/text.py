@@ -312,13 +312,14 @@ def create(model: Model, device: str, locate: Callable[[str], str]) -> TextEngin
     """Make the engine of a placement."""
 
     def make_decoder(options: TextOptions) -> Decoder:
+        source = locate(model.source)  # first: a folder that is not there is told at once
+        adapters = {name: locate(adapter.source) for name, adapter in model.adapters.items()}
         # Imported by the thread that loads: vLLM takes seconds, in which the worker already says that it loads.
         from workers.engines.decoder import Setting, VllmDecoder  # noqa: PLC0415 - takes seconds
 
-        adapters = {name: locate(adapter.source) for name, adapter in model.adapters.items()}
         return VllmDecoder(
             Setting(
-                locate(model.source),
+                source,
                 model.revision,
                 device,
                 model.max_in_flight,
