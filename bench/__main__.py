@@ -2,9 +2,9 @@
 
 The ratios are what counts: both sides have the same machine in the same minutes. A ratio proves something only against
 a peer that is written well, so it is void when the naive peer takes more than 3.0 CPU-ms for a job; on the reference
-machine it took 2.3 to 2.45. A busy or slow machine makes both sides slower and says nothing about how they are
-written: before each round a fixed piece of Python is timed, and the peer is judged by what it would have taken at the
-reference machine's speed (`bench/speed.py`).
+machine it took 2.3 to 2.45. A slow machine makes both sides slower and says nothing about how they are written: before
+each round a fixed piece of Python is timed, and the peer is judged by what it would have taken at the reference
+machine's speed (`bench/speed.py`). What is void then is a peer that is badly written, or a machine too crowded to say.
 """
 
 from __future__ import annotations
