@@ -2,8 +2,8 @@
 
 The piece does what both peers spend their time on: JSON, dictionaries, calls, small writes to a pipe and reads from
 it. `REFERENCE_MS` is its CPU time where the naive peer takes 2.4 CPU-ms for a job, as it did on the reference machine;
-it was found by running the two side by side, eleven rounds with little else to do. It shows a slow machine; one that is
-crowded by others makes servers, which always wait and wake, dearer than this piece shows.
+it was found by running the two side by side, eleven rounds with little else to do. It shows a slow machine; one that
+is crowded by others makes servers, which always wait and wake, dearer than this piece shows.
 """
 
 from __future__ import annotations
