@@ -95,6 +95,25 @@ async def test_half_precision_says_nearly_the_same(encoder: Encoder) -> None:
     assert similarity.min() > 0.99
 
 
+def test_half_precision_computes_few_widths_and_none_beyond_the_limit(encoder: Encoder) -> None:
+    half = load(dtype="bfloat16")
+    half.limit = 20
+    assert widths(half, [1, 8, 9, 17, 20]) == [8, 8, 16, 20, 20]
+    assert widths(encoder, [1, 8, 9]) == [1, 8, 9]
+
+
+def widths(encoder: Encoder, lengths: list[int]) -> list[int]:
+    """How wide texts of so many tokens are when they come to the model."""
+    seen: list[int] = []
+    hook = encoder._model.register_forward_pre_hook(  # type: ignore[attr-defined]  # noqa: SLF001 - where it ends
+        lambda _, given: seen.append(given[0]["input_ids"].shape[1])
+    )
+    for length in lengths:
+        assert np.isfinite(encoder.encode([[101] * length, [101]])).all()
+    hook.remove()
+    return seen
+
+
 @pytest.mark.parametrize(
     ("has", "dtype"), [("amx_bf16", "bfloat16"), ("avx512_bf16", "bfloat16"), ("avx512_f", "float32")]
 )

@@ -24,6 +24,7 @@ CPU_STEP_TOKENS, GPU_STEP_TOKENS = 1024, 4096
 """Wider steps cost a CPU its caches; a GPU is idle in narrower ones."""
 CPU = torch.device("cpu")
 HALF_ON_CPU = ("amx_bf16", "avx512_bf16")
+HALF_WIDTHS = 8
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 log = get_logger(__name__)
@@ -83,7 +84,7 @@ class SentenceEncoder:
         return said | ({"fallback": self.fallback} if self.fallback else {})
 
     def _encode(self, batch: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        width = max(map(len, batch))
+        width = self._width(batch)
         ids = np.full((len(batch), width), self._pad, dtype=np.int64)
         mask = np.zeros((len(batch), width), dtype=np.int64)
         for row, tokens in enumerate(batch):
@@ -96,6 +97,13 @@ class SentenceEncoder:
             }
             vectors: NDArray[np.float32] = self._model(features)["sentence_embedding"].float().cpu().numpy()
         return vectors
+
+    def _width(self, batch: Sequence[Sequence[int]]) -> int:
+        """Return how wide a batch is computed: in half precision every width has kernels of its own that stay."""
+        width = max(map(len, batch))
+        if self._model.dtype == torch.float32:
+            return width
+        return max(width, min(self.limit, -(-width // HALF_WIDTHS) * HALF_WIDTHS))
 
     def _choose(self, device: str) -> torch.device:
         """Return the device of a placement: `cpu0` is the CPU, `gpu1` the second GPU if this machine has it."""
