@@ -10,8 +10,11 @@ from storage.database import Database
 from storage.objects.port import ObjectStore, StoredObject
 
 PAGE_OBJECTS = 1_000
-PAGES = 10
-"""One search looks at so many pages of objects; the next one goes on where it stopped."""
+PAGES = 2
+"""One search looks at so many pages of objects; the next one goes on where it stopped.
+
+A page costs a tenth of a second of CPU, and orphans are rare: there is no hurry.
+"""
 
 Owners = Callable[[Any, Sequence[str]], dict[str, bool]]
 """A statement that says of each owner that has a row whether it may have objects."""
