@@ -28,7 +28,8 @@ StokerError
 ├── JobError                   how a job ends `failed`
 │   ├── EngineError                 engine_error, retryable
 │   ├── EngineRefusedError          engine_refused: this input can never run
-│   │   └── InputTooLongError           context_length_exceeded
+│   │   ├── InputTooLongError           context_length_exceeded
+│   │   └── AdapterGoneError            adapter_gone
 │   ├── EngineDeadError             engine_dead: the engine is gone and its neighbours with it
 │   ├── JobTimeoutError             timeout
 │   ├── WorkerLostError             worker_lost
@@ -299,6 +300,13 @@ class InputTooLongError(EngineRefusedError):
 
     code = ContextLengthError.code
     sentence = ContextLengthError.sentence
+
+
+class AdapterGoneError(EngineRefusedError):
+    """An adapter that the input names is not there any more."""
+
+    code = "adapter_gone"
+    sentence = "An adapter that this job names is not there any more; GET /v1/loras lists those there are."
 
 
 class EngineDeadError(JobError):
