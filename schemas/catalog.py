@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from schemas.base import JsonObject, Strict
+from schemas.image import ImageDefaults
 from schemas.jobs import Kind
 
 Alias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?$")]
@@ -40,6 +41,7 @@ class Model(Strict):
     timeout_seconds: float = Field(600, gt=0, le=86_400)
     adapters: dict[Alias, Adapter] = Field(default_factory=dict, description="What callers may name in `adapter`.")
     sla_ttft_ms: float = Field(2000, gt=0, description="A first token within this time counts as good.")
+    image: ImageDefaults = Field(ImageDefaults(), description="Sizes, steps and limits of an image model.")
     preload: bool = True
     warm_up: JsonObject | None = Field(None, description="An input of the model's kind that is run once at start.")
     languages: list[str] = Field(default_factory=list)
@@ -53,6 +55,13 @@ class Model(Strict):
             message = "a device is named twice; one device has one worker and one queue"
             raise ValueError(message)
         return value
+
+    @model_validator(mode="after")
+    def _images_are_for_image_models(self) -> Self:
+        if self.kind is not Kind.IMAGE and "image" in self.model_fields_set:
+            message = f"a table 'image' says how pictures are made, and a {self.kind} model makes none; take it out"
+            raise ValueError(message)
+        return self
 
 
 class Catalog(Strict):

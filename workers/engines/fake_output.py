@@ -12,14 +12,17 @@ from dataclasses import dataclass
 
 from schemas.base import JsonObject
 from schemas.embedding import EmbeddingInput
-from schemas.events import EngineEvent, Finished, Produced, ProgressMade, Token, ToolCallPiece
-from schemas.image import ImageInput
+from schemas.events import EngineEvent, Finished, Preview, Produced, ProgressMade, Token, ToolCallPiece
+from schemas.image import ImageInput, ImageMade
 from schemas.jobs import Kind
 from schemas.text import TextInput
 
 LONGEST_TEXT_TOKENS = 128
 DIMENSIONS = 32
 TILE_PIXELS = 8
+SIDE = 64
+STEPS = 8
+PREVIEW_EVERY = 4
 WORDS = (
     "and so the small light moved along its road until morning came with rain over green hills while "
     "somebody sang about rivers stones open doors warm bread quiet machines long letters blue paper boats"
@@ -120,15 +123,21 @@ def _call(given: TextInput, choice: JsonObject) -> list[EngineEvent]:
 
 
 def _image_script(given: ImageInput) -> Script:
-    seeds = [int.from_bytes(_noise(f"{given.seed}/{given.prompt}/{index}", 4)) for index in range(given.n)]
+    width, height, count = given.width or SIDE, given.height or SIDE, given.steps or STEPS
+    images = [
+        ImageMade(name=f"image-{index}.png", seed=(given.seed or 0) + index, width=width, height=height)
+        for index in range(given.n)
+    ]
+    key = "/".join((given.prompt, *(f"{use.id}:{use.strength}" for use in given.adapters)))
     produced: list[EngineEvent] = [
-        Produced(f"image-{index}.png", "image/png", draw(given.width, given.height, f"{seed}/{given.prompt}"))
-        for index, seed in enumerate(seeds)
+        Produced(str(image["name"]), "image/png", draw(width, height, f"{image['seed']}/{key}")) for image in images
     ]
-    steps: list[list[EngineEvent]] = [
-        [ProgressMade((index + 1) / given.steps, "denoise")] for index in range(given.steps)
-    ]
-    steps[-1] += [*produced, Finished({"seeds": seeds}, usage={"images": given.n})]
+    preview = Preview(draw(TILE_PIXELS, TILE_PIXELS, key), "image/png")
+    steps: list[list[EngineEvent]] = [[ProgressMade((index + 1) / count, "denoise")] for index in range(count)]
+    for step in steps[PREVIEW_EVERY - 1 : -1 : PREVIEW_EVERY]:
+        step.append(preview)
+    output = {"images": images, "safety": {"mode": given.safety_mode or "off", "checker": None, "blocked": 0}}
+    steps[-1] += [*produced, Finished(output, usage={"images": given.n})]
     return Script(len(given.prompt.split()), steps, _orders(given.prompt))
 
 
