@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
-from producer_api.answers import invalid
 from producer_api.services import Services
 from schemas.catalog import Model
 from schemas.errors import IdempotencyMismatchError, InvalidError, TooManyError
 from schemas.jobs import JobRequest
+from schemas.refusals import invalid
 from schemas.text import TextInput
 from storage import jobs
 from storage.jobs import NewJob, Submission

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager, suppress
 from fastapi import FastAPI
 
 from producer_api.body import BodyLimit
-from producer_api.chat import ChatRequest
 from producer_api.edge import Edge
 from producer_api.errors import handle_errors
 from producer_api.openapi import describe, operation_id
@@ -38,6 +37,8 @@ from producer_api.state import Api, build_api
 from producer_api.uploads import FORM_BYTES
 from producer_api.webhooks import EndpointChanges, EndpointRequest
 from schemas.errors import FaultError
+from tasks.doors.chat import ChatRequest
+from tasks.doors.embeddings import EmbeddingsRequest
 from tasks.logs import get_logger
 
 log = get_logger(__name__)
@@ -96,7 +97,7 @@ def route_app() -> FastAPI:
         app.include_router(routes.router)
     for routes in (health, metrics):
         app.include_router(routes.router)
-    doors = (text.TextRequest, lora.LoraRequest, ChatRequest, embeddings.EmbeddingsRequest)
+    doors = (text.TextRequest, lora.LoraRequest, ChatRequest, EmbeddingsRequest)
     describe(app, keys.KeyRequest, *doors, EndpointRequest, EndpointChanges)
     return app
 

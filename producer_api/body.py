@@ -13,9 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from producer_api.answers import error_answer, invalid
+from producer_api.answers import error_answer
 from producer_api.edge import request_id_of
 from schemas.errors import TooLargeError
+from schemas.refusals import invalid
 
 Body = TypeVar("Body", bound=BaseModel)
 

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from json import JSONEncoder
 from typing import Any
 
-from producer_api.chat import Heading, choices_of, usage_of
+from pydantic_core import from_json
+
 from schemas.base import JsonObject
 from schemas.errors import EngineFailedError
 from schemas.events import Envelope, EventType
 from storage.rows import JobRow
+from tasks.doors.chat import Heading, choices_of, usage_of
 
 ENCODE = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 DONE = b"data: [DONE]\n\n"
@@ -100,7 +102,7 @@ class Chunks:
         chunks = [chunk for index, choice in enumerate(choices) for chunk in self._hear_choice(index, choice)]
         chunks += [self._chunk(index, {}, choice["finish_reason"]) for index, choice in enumerate(choices)]
         if self._with_usage:
-            chunks.append(f'{self._before}],"usage":{ENCODE(usage_of(row))}}}\n\n'.encode())
+            chunks.append(f'{self._before}],"usage":{ENCODE(usage_of(from_json(row.usage or "{}")))}}}\n\n'.encode())
         return b"".join((*chunks, DONE))
 
     def _hear(self, envelope: Envelope) -> Iterator[bytes]:

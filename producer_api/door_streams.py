@@ -14,7 +14,6 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from producer_api.admission import Accepted
-from producer_api.answers import as_public
 from producer_api.doors import output_of, until_left, what_became_of
 from producer_api.edge import note_wait, request_id_of
 from producer_api.events import follow
@@ -25,6 +24,7 @@ from schemas.base import JsonObject
 from schemas.errors import DoorTimeoutError, FaultError, GoneError, InternalError, StokerError, UnavailableError
 from schemas.events import Envelope, EventType
 from schemas.jobs import Status
+from schemas.refusals import as_public
 from storage import jobs
 from storage.rows import JobRow
 from tasks.logs import get_logger

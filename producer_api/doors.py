@@ -12,36 +12,29 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from producer_api.admission import Accepted
-from producer_api.answers import error_answer, invalid, json_answer
+from producer_api.answers import error_answer
 from producer_api.edge import request_id_of
 from producer_api.jobs import cancel, wait_for_end
 from producer_api.plain import PlainRoute
 from producer_api.state import Api, api_of
-from schemas.catalog import Catalog, Model
 from schemas.errors import (
     ConflictError,
-    ContextLengthError,
     DoorTimeoutError,
-    EngineFailedError,
-    EngineRefusedError,
     FaultError,
     GoneError,
-    InputTooLongError,
-    InvalidError,
-    JobTimeoutError,
-    MalformedError,
     StokerError,
     UnavailableError,
 )
-from schemas.jobs import TERMINAL, Kind, Status
+from schemas.jobs import TERMINAL, Status
+from schemas.refusals import as_public, invalid
 from storage import jobs
 from storage.rows import JobRow
 from tasks.attempt import OUTPUT_NAME
+from tasks.doors.failures import door_status, failure_of
 
 CLIENT_LEFT = 499
 """Nobody reads this status but our own log."""
 JOB_HEADER = "X-Stoker-Job-Id"
-NOUNS = {Kind.TEXT: "text", Kind.IMAGE: "images", Kind.EMBEDDING: "embeddings"}
 
 
 class DoorRoute(PlainRoute):
@@ -71,24 +64,9 @@ def _refusal(error: StokerError, request: Request) -> Response:
     # Their clients try again by themselves; a job that ended was tried as often as it may be.
     is_over = "job_id" in request.scope and not isinstance(error, UnavailableError)
     headers = {"x-should-retry": "false"} if is_over else {}
-    request_id = request_id_of(request.scope)
-    if error.status == InvalidError.status:
-        return json_answer(error.as_wire_error(request_id), MalformedError.status, headers)
-    return error_answer(error, request_id, headers)
-
-
-def check_kind(catalog: Catalog, model: Model, kind: Kind) -> None:
-    """Refuse a model that makes something else than a door gives; the sentence lists those that would do."""
-    if model.kind is not kind:
-        fitting = ", ".join(sorted(one.alias for one in catalog.models.values() if one.kind is kind))
-        raise InvalidError(
-            f"'{model.alias}' makes {NOUNS[model.kind]}, not {NOUNS[kind]}; choose one of: {fitting}.", param="model"
-        )
-
-
-def door_param(param: str | None) -> str | None:
-    """Return a field's name as a door knows it that has no `input`."""
-    return param.removeprefix("input.") if param else param
+    answer = error_answer(error, request_id_of(request.scope), headers)
+    answer.status_code = door_status(as_public(error))
+    return answer
 
 
 async def wait_at_door(request: Request, accepted: Accepted) -> JobRow | None:
@@ -141,13 +119,7 @@ def what_became_of(row: JobRow) -> StokerError:
         return ConflictError("The job was canceled before it had an answer; send the request again if you want one.")
     if row.status == Status.EXPIRED:
         return DoorTimeoutError()
-    error = from_json(row.error or "{}")
-    code, message = error.get("code"), error.get("message")
-    if code == InputTooLongError.code:
-        return ContextLengthError(message, param="input")
-    if code == EngineRefusedError.code:
-        return InvalidError(message, param="input")
-    return DoorTimeoutError(message) if code == JobTimeoutError.code else EngineFailedError(message)
+    return failure_of(from_json(row.error or "{}"))
 
 
 async def output_of(api: Api, row: JobRow) -> bytes:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from producer_api.answers import error_answer, invalid, sentence
+from producer_api.answers import error_answer
 from producer_api.edge import request_id_of
 from schemas.errors import (
     CallerError,
@@ -23,6 +23,7 @@ from schemas.errors import (
     NotFoundError,
     StokerError,
 )
+from schemas.refusals import invalid, sentence
 from tasks.logs import get_logger
 
 log = get_logger(__name__)

@@ -7,9 +7,9 @@ from datetime import datetime
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from producer_api.answers import NAME_CHARACTERS
 from schemas.errors import InvalidError
 from schemas.jobs import Kind, Status
+from schemas.refusals import NAME_CHARACTERS
 from storage.jobs import Filter
 
 METADATA = re.compile(r"metadata\[(.{1,200})\]", re.DOTALL)

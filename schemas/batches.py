@@ -18,6 +18,7 @@ class Endpoint(StrEnum):
     CHAT_COMPLETIONS = "/v1/chat/completions"
     EMBEDDINGS = "/v1/embeddings"
     IMAGES = "/v1/images/generations"
+    JOBS = "/v1/jobs"
 
 
 class RequestLine(Strict):

@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from schemas.catalog import Catalog, Model
-from schemas.embedding import EmbeddingInput, Truncate
-from schemas.errors import ContextLengthError, InvalidError
+from schemas.errors import InvalidError
 from schemas.ids import new_id
 from schemas.jobs import EmbeddingJob, ImageJob, Policy, TextJob
-from schemas.text import TextInput
 from storage import queues, workers
 from storage.database import Database
 from storage.jobs import NewJob
@@ -20,9 +18,9 @@ from storage.queues import Depth, QueueRow
 from storage.workers import WorkerRow
 from tasks.engine import EngineState
 from tasks.freshness import Fresh
+from tasks.inputs import check_input
 from tasks.ranking import rank
-from tasks.routing import Load, Placement, choose, placements_of
-from tasks.text import LONGEST_TOKEN_CHARACTERS, check_text
+from tasks.routing import Load, Placement, choose, must_make, placements_of
 
 Request = TextJob | ImageJob | EmbeddingJob
 
@@ -142,10 +140,7 @@ def declare_queues(database: Database, catalog: Catalog) -> None:
 def check_request(request: Request, model: Model, now: float) -> None:
     """Refuse what this model can certainly not do, with a sentence that names the field."""
     policy = request.policy
-    if request.kind != model.kind:
-        raise InvalidError(
-            f"The model '{model.alias}' makes {model.kind} jobs, so 'kind' must be '{model.kind}'.", param="kind"
-        )
+    must_make(model, request.kind)
     if policy.timeout_seconds is not None and policy.timeout_seconds > model.timeout_seconds:
         raise InvalidError(
             f"'policy.timeout_seconds' is {policy.timeout_seconds:g}, and '{model.alias}' allows at most "
@@ -156,28 +151,7 @@ def check_request(request: Request, model: Model, now: float) -> None:
         raise InvalidError(
             "'policy.run_at' is more than a year away; choose an earlier moment.", param="policy.run_at"
         )
-    if isinstance(request.input, TextInput):
-        check_text(request.input, model)
-    if isinstance(request.input, EmbeddingInput):
-        _check_embedding(request.input, model)
-
-
-def _check_embedding(given: EmbeddingInput, model: Model) -> None:
-    if given.dimensions is not None and given.dimensions not in model.dimensions:
-        known = " or ".join(map(str, model.dimensions))
-        made_for = f"makes vectors of {known} numbers" if known else "makes vectors of one length only"
-        raise InvalidError(
-            f"'{model.alias}' {made_for}, not of {given.dimensions}; leave 'dimensions' out or change it.",
-            param="input.dimensions",
-        )
-    longest = model.context_length * LONGEST_TOKEN_CHARACTERS
-    for index, text in enumerate(given.texts):
-        if len(text) > longest and given.truncate is Truncate.ERROR:
-            raise ContextLengthError(
-                f"Text {index} (counted from 0) has {len(text):,} characters, which cannot fit the context of "
-                f"'{model.alias}' ({model.context_length:,} tokens); shorten or split it.",
-                param=f"input.texts.{index}",
-            )
+    check_input(request.input, model)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from schemas.catalog import Catalog, Model
-from schemas.errors import ModelNotFoundError
+from schemas.errors import InvalidError, ModelNotFoundError
+from schemas.jobs import Kind
 
 WEBHOOKS = "webhooks"
 MAINTENANCE = "maintenance"
@@ -15,6 +16,7 @@ SEND_TASK = "webhooks.send"
 SEND_WIDTH = 2
 """One such hint is enough for all that is due; a second one covers what came while the first was taken."""
 PARTS = 3
+NOUNS = {Kind.TEXT: "text", Kind.IMAGE: "images", Kind.EMBEDDING: "embeddings"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,23 @@ def find_variant(catalog: Catalog, name: str) -> tuple[Model, str | None]:
         message = f"There is no model '{name[:100]}'. Known ones of that kind: {known}."
         raise ModelNotFoundError(message, param="model")
     return model, adapter
+
+
+def check_kind(catalog: Catalog, model: Model, kind: Kind) -> None:
+    """Refuse a model that makes something else than a door gives; the sentence lists those that would do."""
+    if model.kind is not kind:
+        fitting = ", ".join(sorted(one.alias for one in catalog.models.values() if one.kind is kind))
+        raise InvalidError(
+            f"'{model.alias}' makes {NOUNS[model.kind]}, not {NOUNS[kind]}; choose one of: {fitting}.", param="model"
+        )
+
+
+def must_make(model: Model, kind: Kind) -> None:
+    """Refuse a kind that is not the model's."""
+    if kind is not model.kind:
+        raise InvalidError(
+            f"The model '{model.alias}' makes {model.kind} jobs, so 'kind' must be '{model.kind}'.", param="kind"
+        )
 
 
 @dataclass(frozen=True, slots=True)

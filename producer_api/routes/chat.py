@@ -12,17 +12,17 @@ from starlette.responses import Response
 from producer_api.answers import json_answer
 from producer_api.authentication import Scope
 from producer_api.body import read_as
-from producer_api.chat import ChatRequest, Heading, as_completion, as_job
 from producer_api.chat_chunks import Chunks
 from producer_api.documents import ChatCompletion
 from producer_api.door_streams import DoorStream
-from producer_api.doors import CLIENT_LEFT, DoorRoute, check_kind, door_param, output_of, wait_at_door
+from producer_api.doors import CLIENT_LEFT, DoorRoute, output_of, wait_at_door
 from producer_api.jobs import origin_of
 from producer_api.openapi import IDEMPOTENCY_KEY, SUBMIT_ERRORS, body, door_errors, shape
 from producer_api.state import api_of
 from schemas.errors import ConflictError, DoorTimeoutError, EngineFailedError, StokerError
-from schemas.jobs import Kind
-from tasks.routing import find_variant
+from schemas.jobs import Kind, Policy, TextJob
+from tasks.doors.chat import ChatRequest, Heading, as_completion, read_chat
+from tasks.doors.failures import door_param
 
 router = APIRouter(tags=["openai"], route_class=DoorRoute)
 
@@ -44,9 +44,14 @@ async def create_chat_completion(request: Request) -> Response:
     api = api_of(request)
     key = await api.keys.authenticate(request, Scope.SUBMIT)
     wanted = await read_as(ChatRequest, request)
-    model, adapter = find_variant(api.services.catalog, wanted.model)
-    check_kind(api.services.catalog, model, Kind.TEXT)
-    job = as_job(wanted, model.alias, adapter, api.services.settings.door_timeout_seconds)
+    model, given = read_chat(wanted, api.services.catalog)
+    job = TextJob(
+        kind=Kind.TEXT,
+        model=model.alias,
+        input=given,
+        policy=Policy(ttl_seconds=api.services.settings.door_timeout_seconds),  # after that nobody waits for it
+        metadata=wanted.metadata or {},
+    )
     try:
         accepted = await api.admission.admit(job, origin_of(request, key.caller_id))
     except StokerError as error:
@@ -61,4 +66,4 @@ async def create_chat_completion(request: Request) -> Response:
     row = await wait_at_door(request, accepted)
     if row is None:
         return Response(status_code=CLIENT_LEFT)
-    return json_answer(as_completion(heading, from_json(await output_of(api, row)), row))
+    return json_answer(as_completion(heading, from_json(await output_of(api, row)), from_json(row.usage or "{}")))

@@ -8,7 +8,6 @@ from starlette.responses import Response
 
 from producer_api.authentication import Scope
 from producer_api.body import read_as
-from producer_api.doors import check_kind, door_param
 from producer_api.jobs import answer_accepted, origin_of
 from producer_api.openapi import IDEMPOTENCY_KEY, PREFER, SUBMIT_ERRORS, answers, body, shape
 from producer_api.plain import PlainRoute, wanted_wait
@@ -16,7 +15,8 @@ from producer_api.state import api_of
 from schemas.errors import StokerError
 from schemas.jobs import Job, JobFields, Kind, TextJob
 from schemas.text import TextInput
-from tasks.routing import find_model
+from tasks.doors.failures import door_param
+from tasks.routing import check_kind, find_model
 
 router = APIRouter(tags=["text"], route_class=PlainRoute)
 

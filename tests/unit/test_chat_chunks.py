@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer_api.chat import Heading
 from producer_api.chat_chunks import Chunks, Strand
 from producer_api.views import NEWBORN
 from schemas.base import JsonObject
 from schemas.errors import EngineFailedError
 from schemas.events import Envelope, EventType
 from storage.rows import JobRow
+from tasks.doors.chat import Heading
 
 ROW = replace(JobRow(**NEWBORN), usage='{"prompt_tokens":3,"completion_tokens":4,"cached_prompt_tokens":2}')
 RESTARTED: tuple[EventType, JsonObject] = (EventType.RESTARTED, {})

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue
-from pydantic_core import from_json
 
 from schemas.base import JsonObject, Strict
+from schemas.catalog import Catalog, Model
 from schemas.errors import InvalidError
-from schemas.jobs import Kind, Policy, TextJob
+from schemas.jobs import Kind
 from schemas.text import Message, ResponseFormat, TextInput, Tool, ToolChoice
-from storage.rows import JobRow
+from tasks.routing import check_kind, find_variant
 
 SAME = (
     *("messages", "temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "seed", "n"),
@@ -73,8 +73,10 @@ class ChatRequest(Strict):
     )
 
 
-def as_job(wanted: ChatRequest, model: str, adapter: str | None, patience_seconds: float) -> TextJob:
-    """Return the job that answers a request."""
+def read_chat(wanted: ChatRequest, catalog: Catalog) -> tuple[Model, TextInput]:
+    """Return the model that is asked and what it is asked."""
+    model, adapter = find_variant(catalog, wanted.model)
+    check_kind(catalog, model, Kind.TEXT)
     for name in ("logit_bias", "logprobs", "top_logprobs"):
         if getattr(wanted, name):
             raise InvalidError(f"'{name}' is not supported here; take it out.", param=name)
@@ -84,31 +86,23 @@ def as_job(wanted: ChatRequest, model: str, adapter: str | None, patience_second
             "'max_tokens' is the older name of 'max_completion_tokens'; send only one of them.", param="max_tokens"
         )
     given = {name: getattr(wanted, name) for name in SAME if getattr(wanted, name) is not None}
-    return TextJob(
-        kind=Kind.TEXT,
-        model=model,
-        input=TextInput(
-            **{"stream": False, **given},
-            adapter=adapter,
-            max_tokens=next(iter(limits), None),
-        ),
-        policy=Policy(ttl_seconds=patience_seconds),  # after that nobody waits for it
-        metadata=wanted.metadata or {},
-    )
+    limit = next(iter(limits), None)
+    return model, TextInput(**{"stream": False, **given}, adapter=adapter, max_tokens=limit)
 
 
 @dataclass(frozen=True, slots=True)
 class Heading:
     """What every part of an answer begins with."""
 
-    job_id: str
+    made_by: str
+    """The id of a job, or of a batch's line."""
     model: str
     created_at: float
 
     def as_json(self, kind: str) -> JsonObject:
         """Return it as fields of an object of that kind."""
         return {
-            "id": f"chatcmpl-{self.job_id.removeprefix('job_')}",
+            "id": f"chatcmpl-{self.made_by.rpartition('_')[2]}",
             "object": kind,
             "created": int(self.created_at),
             "model": self.model,
@@ -116,7 +110,7 @@ class Heading:
         }
 
 
-def as_completion(heading: Heading, output: JsonObject, row: JobRow) -> JsonObject:
+def as_completion(heading: Heading, output: JsonObject, used: JsonObject) -> JsonObject:
     """Return a whole answer."""
     choices = [
         {
@@ -127,7 +121,7 @@ def as_completion(heading: Heading, output: JsonObject, row: JobRow) -> JsonObje
         }
         for index, choice in enumerate(choices_of(output))
     ]
-    return {**heading.as_json("chat.completion"), "choices": choices, "usage": usage_of(row)}
+    return {**heading.as_json("chat.completion"), "choices": choices, "usage": usage_of(used)}
 
 
 def choices_of(output: JsonObject) -> list[JsonObject]:
@@ -143,9 +137,8 @@ def _as_message(choice: Mapping[str, Any]) -> JsonObject:
     return {**message, "tool_calls": calls} if calls else message
 
 
-def usage_of(row: JobRow) -> JsonObject:
+def usage_of(used: JsonObject) -> JsonObject:
     """Return what was read and written."""
-    used = from_json(row.usage or "{}")
     read, written = used.get("prompt_tokens", 0), used.get("completion_tokens", 0)
     return {
         "prompt_tokens": read,

@@ -1,0 +1,46 @@
+"""How doors say what went wrong: in OpenAI's shape, with the fields' names as its clients know them."""
+
+from __future__ import annotations
+
+from schemas.base import JsonObject
+from schemas.errors import (
+    ContextLengthError,
+    DoorTimeoutError,
+    EngineFailedError,
+    EngineRefusedError,
+    InputTooLongError,
+    InvalidError,
+    JobTimeoutError,
+    MalformedError,
+    StokerError,
+)
+from schemas.jobs import Kind
+from schemas.refusals import as_public
+
+
+def door_param(param: str | None, kind: Kind = Kind.TEXT) -> str | None:
+    """Return a field's name as a door knows it that has no `input`."""
+    if param is None or kind is not Kind.EMBEDDING:
+        return param.removeprefix("input.") if param else param
+    return param.removeprefix("input.").replace("texts", "input", 1)
+
+
+def door_status(error: StokerError) -> int:
+    """Return the status of an error's answer: OpenAI's clients expect 400 where ours get 422."""
+    return MalformedError.status if error.status == InvalidError.status else error.status
+
+
+def door_error(error: StokerError, request_id: str | None) -> tuple[int, JsonObject]:
+    """Return the status and the body of an error's answer."""
+    public = as_public(error)
+    return door_status(public), public.as_wire_error(request_id)
+
+
+def failure_of(error: JsonObject) -> StokerError:
+    """Return what a door says of a job that failed with this error."""
+    code, message = error.get("code"), error.get("message")
+    if code == InputTooLongError.code:
+        return ContextLengthError(message, param="input")
+    if code == EngineRefusedError.code:
+        return InvalidError(message, param="input")
+    return DoorTimeoutError(message) if code == JobTimeoutError.code else EngineFailedError(message)
