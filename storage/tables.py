@@ -237,3 +237,73 @@ files = Table(
 )
 IS_EXPIRING = sa.text("expires_at IS NOT NULL")
 Index("files_expiring", files.c.expires_at, postgresql_where=IS_EXPIRING, sqlite_where=IS_EXPIRING)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),  # never used again
+    Column("id", Text, nullable=False, unique=True),
+    _text("caller_id"),
+    _text("endpoint"),
+    _text("input_file_id"),
+    _text("completion_window"),
+    _text("status"),
+    Column("paused", SmallInteger, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("completed", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("fence", Integer, nullable=False),  # grows with each process that takes the work on the batch itself
+    Column("leased_until", Double),  # NULL: nobody works on it
+    _time("created_at"),
+    _time("expires_at"),  # the end of its window
+    Column("in_progress_at", Double),
+    Column("finalizing_at", Double),
+    Column("completed_at", Double),
+    Column("failed_at", Double),
+    Column("expired_at", Double),  # when its window closed on it
+    Column("cancelling_at", Double),
+    Column("cancelled_at", Double),
+    Column("output_kept_seconds", Double),
+    Column("output_file_id", Text),
+    Column("error_file_id", Text),
+    Column("errors", Text),  # [{code, line, message, param}]
+    Column("metadata", Text),
+    Column("webhook", Text),  # as of a job
+    Column("request_id", Text),
+    Index("batches_caller", "caller_id", "id"),
+    Index("batches_input", "input_file_id"),
+    sqlite_autoincrement=True,
+)
+IS_UNFINISHED = sa.text("status IN ('validating', 'in_progress', 'finalizing', 'cancelling')")
+Index("batches_unfinished", batches.c.status, postgresql_where=IS_UNFINISHED, sqlite_where=IS_UNFINISHED)
+
+batch_lines = Table(
+    "batch_lines",
+    metadata,
+    # The batch's number, then the line's: 43 and 20 bits.
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    _text("queue"),
+    Column("rank", Double, nullable=False),
+    _text("status"),
+    Column("attempt", Integer, nullable=False),
+    Column("errors", SmallInteger, nullable=False),
+    Column("lost", SmallInteger, nullable=False),
+    Column("owner", Text),
+    Column("run_at", Double),  # not before; cleared by the reconciler when it has come
+    Column("chunk", Integer, nullable=False),  # where the input lies: in which object, and at which place
+    Column("place", Integer, nullable=False),
+    Column("answer", Text),  # where the answer lies: in which object, from where on, how long
+    Column("start", Integer),
+    Column("length", Integer),
+    Column("error", Text),  # why there is no answer
+)
+IS_RUNNING = sa.text("status = 'running'")
+for _name, _columns, _is_in in (
+    ("batch_lines_claim", ("queue", "rank"), IS_CLAIMABLE),
+    ("batch_lines_suspect", ("queue", "rank"), IS_SUSPECT),
+    ("batch_lines_scheduled", ("run_at",), IS_SCHEDULED),
+    ("batch_lines_running", ("owner",), IS_RUNNING),
+):
+    Index(_name, *(batch_lines.c[_one] for _one in _columns), postgresql_where=_is_in, sqlite_where=_is_in)
