@@ -66,9 +66,11 @@ def _serve(settings: ApiSettings, storage: StorageSettings) -> None:
     from producer_api.server import serve  # noqa: PLC0415 - as above
     from producer_api.services import open_services  # noqa: PLC0415 - as above
     from tasks.dispatch import declare_queues  # noqa: PLC0415 - as above
+    from tasks.safety import load_checkers  # noqa: PLC0415 - as above
 
     task_settings = TaskSettings.read(os.environ)
     catalog = read_catalog(storage.catalog)
+    load_checkers(catalog)
     database = Database(storage.database_url)
     database.wait_until_ready(storage.database_wait_seconds, log.warning)
     versions.check(database)

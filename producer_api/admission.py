@@ -14,6 +14,7 @@ from pydantic_core import from_json
 from producer_api.services import Services
 from schemas.catalog import Model
 from schemas.errors import IdempotencyMismatchError, InvalidError, TooManyError
+from schemas.image import ImageInput
 from schemas.jobs import JobRequest
 from schemas.refusals import invalid
 from schemas.text import TextInput
@@ -25,6 +26,7 @@ from tasks.addresses import read_rules
 from tasks.counting import Counting
 from tasks.dispatch import Dispatcher, Origin, Request, check_request, hint_width, new_job
 from tasks.freshness import Fresh
+from tasks.images import settle
 from tasks.routing import find_model
 from tasks.text import Cost
 from tasks.webhooks.intake import row_of_webhook, webhook_of_row
@@ -118,6 +120,8 @@ class Admission:
         given, cost = request.input, None
         if isinstance(given, TextInput):
             given, cost = await self._counting.judge(given, model)
+        elif isinstance(given, ImageInput):
+            given = settle(given, model)
         return given.model_dump_json(exclude_defaults=True), cost
 
     async def _lay_out(self, job: NewJob, given: str, origin: Origin, request: Request) -> Submission:

@@ -58,7 +58,7 @@ class Model(Strict):
 
     @model_validator(mode="after")
     def _images_are_for_image_models(self) -> Self:
-        if self.kind is not Kind.IMAGE and "image" in self.model_fields_set:
+        if self.kind is not Kind.IMAGE and self.image != ImageDefaults():
             message = f"a table 'image' says how pictures are made, and a {self.kind} model makes none; take it out"
             raise ValueError(message)
         return self

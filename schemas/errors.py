@@ -15,6 +15,7 @@ StokerError
 │   ├── TooLargeError               413 too_large
 │   ├── InvalidError                422 invalid
 │   │   ├── ContextLengthError      422 context_length_exceeded
+│   │   ├── ContentPolicyError      422 content_policy_violation
 │   │   ├── IdempotencyMismatchError 422 idempotency_mismatch
 │   │   └── UrlRefusedError          422 url_refused
 │   └── TooManyError                429 too_many
@@ -195,6 +196,13 @@ class ContextLengthError(InvalidError):
 
     code = "context_length_exceeded"
     sentence = "The input is longer than the model can read; send less."
+
+
+class ContentPolicyError(InvalidError):
+    """A safety checker will not have it."""
+
+    code = "content_policy_violation"
+    sentence = "A safety checker refused this; ask for something else."
 
 
 class IdempotencyMismatchError(InvalidError):

@@ -7,6 +7,7 @@ from schemas.embedding import EmbeddingInput, Truncate
 from schemas.errors import ContextLengthError, InvalidError
 from schemas.image import ImageInput
 from schemas.text import TextInput
+from tasks.images import check_image
 from tasks.text import LONGEST_TOKEN_CHARACTERS, check_text
 
 Input = TextInput | EmbeddingInput | ImageInput
@@ -16,6 +17,8 @@ def check_input(given: Input, model: Model) -> None:
     """Refuse what can be seen at once, with a sentence that names the field."""
     if isinstance(given, TextInput):
         check_text(given, model)
+    if isinstance(given, ImageInput):
+        check_image(given, model)
     if isinstance(given, EmbeddingInput):
         _check_embedding(given, model)
 

@@ -46,7 +46,11 @@ def catalog() -> Catalog:
     """A model of each kind, the embedding one on two devices."""
     told: JsonObject = {
         "echo": {"kind": "text", "context_length": 100, "timeout_seconds": 60, "max_in_flight": 4},
-        "sketch": {"kind": "image"},
+        "sketch": {
+            "kind": "image",
+            "image": {"width": 64, "height": 64, "max_pixels": 128 * 128, "steps": 8, "safety": "basic"},
+            "adapters": {"night": {"source": "./night"}, "gold": {"source": "./gold"}},
+        },
         "twin": {"kind": "embedding", "devices": ["cpu0", "cpu1"], "dimensions": [128, 256]},
     }
     common = {"engine": "fake", "source": "builtin", "devices": ["cpu0"]}

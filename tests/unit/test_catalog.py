@@ -42,6 +42,22 @@ def test_everything_that_may_be_said_is_kept(path: Path) -> None:
     assert (model.warm_up, model.options) == ({"prompt": "a"}, {"x": [1]})
 
 
+def test_an_image_model_has_a_table_of_its_own(path: Path) -> None:
+    image = GOOD.replace('"text"', '"image"')
+    path.write_text(image)
+    assert read_catalog(str(path)).models["echo"].image.width == 512
+    path.write_text(image + "[models.echo.image]\nwidth = 64\nschedulers = ['ddim']\n")
+    own = read_catalog(str(path)).models["echo"].image
+    assert (own.width, own.height, own.schedulers, own.safety) == (64, 512, ["ddim"], "")
+    path.write_text(image + "[models.echo.image]\nwidth = 60\n")
+    assert "table [models.echo], key 'image.width': Input should be a multiple of 8." in refusal(path)
+
+
+def test_no_other_model_has_a_table_for_images(path: Path) -> None:
+    path.write_text(GOOD + "[models.echo.image]\nwidth = 64\n")
+    assert "a text model makes none; take it out" in refusal(path)
+
+
 def test_the_projects_own_catalog_is_good() -> None:
     assert read_catalog(str(Path(__file__).parents[2] / "models.toml")).models
 

@@ -8,6 +8,7 @@ from importlib import import_module
 from schemas.catalog import Model
 from schemas.errors import CatalogError
 from tasks.engine import Engine
+from tasks.safety import find_checker
 
 ENGINES = {
     "embedding": "workers.engines.embedding:create",
@@ -44,6 +45,8 @@ def create_engine(model: Model, device: str = "cpu0", locate: Callable[[str], st
             f"The model '{model.alias}' wants the engine '{model.engine}', which this release does not have. "
             f"Known engines: {known}. Correct 'engine' in [models.{model.alias}]."
         )
+    if model.image.safety:
+        find_checker(model.image.safety)  # a wrong name stops the start and no job
     module, _, name = address.partition(":")
     engine: Engine = getattr(import_module(module), name)(model, device, locate)
     return engine

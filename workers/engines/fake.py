@@ -12,6 +12,7 @@ first text, make a run misbehave:
     fake:exit              the process is gone at once, as after a segmentation fault
     fake:sleep-ms=N        takes N ms more before all that
     fake:tokens=N          says N tokens
+    fake:unsafe            draws a first picture that a safety checker would block
     fake:tool              calls the first of the tools with what it would have said
 """
 

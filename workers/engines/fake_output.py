@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from schemas.base import JsonObject
 from schemas.embedding import EmbeddingInput
 from schemas.events import EngineEvent, Finished, Preview, Produced, ProgressMade, Token, ToolCallPiece
-from schemas.image import ImageInput, ImageMade
+from schemas.image import ImageInput, ImageMade, SafetyMode, SafetyReport
 from schemas.jobs import Kind
 from schemas.text import TextInput
 
@@ -128,17 +128,27 @@ def _image_script(given: ImageInput) -> Script:
         ImageMade(name=f"image-{index}.png", seed=(given.seed or 0) + index, width=width, height=height)
         for index in range(given.n)
     ]
+    orders = _orders(given.prompt)
+    is_guarded = given.safety_mode is SafetyMode.BLOCK
+    if "unsafe" in orders and is_guarded:
+        images[0] |= {"name": None, "blocked": "the prompt says fake:unsafe"}
     key = "/".join((given.prompt, *(f"{use.id}:{use.strength}" for use in given.adapters)))
     produced: list[EngineEvent] = [
-        Produced(str(image["name"]), "image/png", draw(width, height, f"{image['seed']}/{key}")) for image in images
+        Produced(image["name"], "image/png", draw(width, height, f"{image['seed']}/{key}"))
+        for image in images
+        if image["name"]
     ]
     preview = Preview(draw(TILE_PIXELS, TILE_PIXELS, key), "image/png")
     steps: list[list[EngineEvent]] = [[ProgressMade((index + 1) / count, "denoise")] for index in range(count)]
     for step in steps[PREVIEW_EVERY - 1 : -1 : PREVIEW_EVERY]:
         step.append(preview)
-    output = {"images": images, "safety": {"mode": given.safety_mode or "off", "checker": None, "blocked": 0}}
-    steps[-1] += [*produced, Finished(output, usage={"images": given.n})]
-    return Script(len(given.prompt.split()), steps, _orders(given.prompt))
+    safety = SafetyReport(
+        mode=SafetyMode.BLOCK if is_guarded else SafetyMode.OFF,
+        checker="fake" if is_guarded else None,
+        blocked=given.n - len(produced),
+    )
+    steps[-1] += [*produced, Finished({"images": images, "safety": safety}, usage={"images": given.n})]
+    return Script(len(given.prompt.split()), steps, orders)
 
 
 def _embedding_script(given: EmbeddingInput) -> Script:

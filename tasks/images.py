@@ -1,0 +1,74 @@
+"""What an image job must satisfy before it may wait, and what its model makes of what it left out."""
+
+from __future__ import annotations
+
+import secrets
+
+from schemas.catalog import Model
+from schemas.errors import InvalidError
+from schemas.image import ImageInput, SafetyMode
+from tasks.safety import Guard
+from tasks.text import known_adapters
+
+SEEDS = 2**32
+"""A chosen seed is below this, so that every language can hold it."""
+
+
+def check_image(given: ImageInput, model: Model) -> None:
+    """Refuse what this model can certainly not draw."""
+    limits, filled = model.image, fill(given, model)
+    width, height, steps = filled.width or 0, filled.height or 0, filled.steps or 0
+    if width * height > limits.max_pixels:
+        raise InvalidError(
+            f"{width}x{height} are {width * height:,} pixels, and '{model.alias}' draws at most "
+            f"{limits.max_pixels:,}; ask for a smaller picture.",
+            param="input.width" if given.width else "input.height",
+        )
+    if steps > limits.max_steps:
+        raise InvalidError(
+            f"'steps' is {steps}, and '{model.alias}' takes at most {limits.max_steps}; ask for fewer.",
+            param="input.steps",
+        )
+    if given.scheduler is not None and given.scheduler not in limits.schedulers:
+        known = ", ".join(limits.schedulers) or "none but its own"
+        raise InvalidError(
+            f"'{model.alias}' does not know the scheduler '{given.scheduler}'. Known ones: {known}.",
+            param="input.scheduler",
+        )
+    if given.safety_mode is SafetyMode.BLOCK and not limits.safety:
+        raise InvalidError(
+            f"'{model.alias}' has no safety checker, so 'safety_mode' can only be 'off'; its catalog table names one "
+            "with 'safety'.",
+            param="input.safety_mode",
+        )
+    _check_adapters(given, model)
+    Guard(filled, model).check_prompt(given.prompt)
+
+
+def _check_adapters(given: ImageInput, model: Model) -> None:
+    for index, use in enumerate(given.adapters):
+        if use.id not in model.adapters:
+            raise InvalidError(
+                f"'{model.alias}' has no adapter '{use.id}'. {known_adapters(model)}",
+                param=f"input.adapters.{index}.id",
+            )
+
+
+def fill(given: ImageInput, model: Model) -> ImageInput:
+    """Return an input that leaves nothing to the model's defaults; its seed stays open."""
+    own = model.image
+    by_default = {
+        "width": own.width,
+        "height": own.height,
+        "steps": own.steps,
+        "guidance": own.guidance,
+        "safety_mode": SafetyMode.BLOCK if own.safety else SafetyMode.OFF,
+    }
+    missing = {name: value for name, value in by_default.items() if getattr(given, name) is None}
+    return given.model_copy(update=missing)
+
+
+def settle(given: ImageInput, model: Model) -> ImageInput:
+    """Return the input as it is stored: whole, and with a seed, so that every attempt draws the same."""
+    seed = secrets.randbelow(SEEDS) if given.seed is None else given.seed
+    return fill(given, model).model_copy(update={"seed": seed})

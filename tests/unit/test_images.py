@@ -1,0 +1,97 @@
+"""Image jobs before they wait: what a model's table adds to a request, and what it refuses."""
+
+from typing import Any
+
+import pytest
+
+from schemas.catalog import Model
+from schemas.errors import ContentPolicyError, InvalidError
+from schemas.image import ImageInput
+from tasks.images import check_image, fill, settle
+
+MODEL = Model.model_validate(
+    {
+        "alias": "paint",
+        "kind": "image",
+        "engine": "fake",
+        "source": "builtin",
+        "devices": ["cpu0"],
+        "adapters": {"night": {"source": "./night"}, "gold": {"source": "./gold"}},
+        "image": {
+            "width": 64,
+            "height": 32,
+            "max_pixels": 128 * 128,
+            "steps": 8,
+            "max_steps": 50,
+            "guidance": 3.5,
+            "schedulers": ["euler", "ddim"],
+            "safety": "basic",
+        },
+    }
+)
+PLAIN = MODEL.model_copy(update={"image": MODEL.image.model_copy(update={"safety": ""}), "adapters": {}})
+
+
+def given(**fields: Any) -> ImageInput:
+    return ImageInput.model_validate({"prompt": "a red circle", **fields})
+
+
+def test_what_is_left_out_is_filled_from_the_models_table() -> None:
+    filled = fill(given(), MODEL)
+    assert (filled.width, filled.height, filled.steps, filled.guidance) == (64, 32, 8, 3.5)
+    assert (filled.safety_mode, filled.scheduler, filled.seed) == ("block", None, None)
+    assert fill(given(), PLAIN).safety_mode == "off"
+
+
+def test_what_is_said_stays() -> None:
+    said = {"width": 16, "height": 24, "steps": 1, "guidance": 0, "seed": 0, "safety_mode": "off", "scheduler": "ddim"}
+    assert settle(given(**said), MODEL) == given(**said)
+
+
+def test_a_seed_is_chosen_once_and_is_small_enough_for_everybody() -> None:
+    seeds = [settle(given(), MODEL).seed for _ in range(50)]
+    assert all(seed is not None and 0 <= seed < 2**32 for seed in seeds)
+    assert len(set(seeds)) == len(seeds)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"width": 128, "height": 128},
+        {"steps": 50},
+        {"scheduler": "euler"},
+        {"adapters": [{"id": "night"}, {"id": "gold", "strength": 0}]},
+        {"negative_prompt": "nude"},
+        {"prompt": "nude", "safety_mode": "off"},
+    ],
+)
+def test_what_a_model_can_do_is_let_through(fields: dict[str, Any]) -> None:
+    check_image(given(**fields), MODEL)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "said"),
+    [
+        ({"width": 136, "height": 128}, "width", "136x128 are 17,408 pixels, and 'paint' draws at most 16,384"),
+        ({"height": 1024}, "height", "64x1024"),
+        ({"steps": 51}, "steps", "'steps' is 51, and 'paint' takes at most 50"),
+        ({"scheduler": "lcm"}, "scheduler", "does not know the scheduler 'lcm'. Known ones: euler, ddim."),
+        ({"adapters": [{"id": "night"}, {"id": "day"}]}, "adapters.1.id", "no adapter 'day'. Known adapters: gold, n"),
+    ],
+)
+def test_what_a_model_cannot_do_is_refused(fields: dict[str, Any], param: str, said: str) -> None:
+    with pytest.raises(InvalidError) as refused:
+        check_image(given(**fields), MODEL)
+    assert (refused.value.param, said in refused.value.message) == (f"input.{param}", True), refused.value.message
+
+
+def test_a_banned_prompt_is_refused() -> None:
+    with pytest.raises(ContentPolicyError):
+        check_image(given(prompt="a nude circle"), MODEL)
+
+
+def test_nobody_can_ask_for_a_checker_that_is_not_there() -> None:
+    check_image(given(prompt="a nude circle"), PLAIN)
+    with pytest.raises(InvalidError, match="has no safety checker, so 'safety_mode' can only be 'off'"):
+        check_image(given(safety_mode="block"), PLAIN)
