@@ -47,6 +47,7 @@ class NewJob:
     webhook: str | None = None
     prefill_tokens: int | None = None
     max_new_tokens: int | None = None
+    adapters: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

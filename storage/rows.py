@@ -60,6 +60,7 @@ class JobRow:
     webhook: str | None
     prefill_tokens: int | None
     max_new_tokens: int | None
+    adapters: str | None
 
 
 @dataclass(frozen=True, slots=True)

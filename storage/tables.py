@@ -82,6 +82,7 @@ jobs = Table(
     Column("webhook", Text),  # {base, url, origin, events}; NULL: nobody waits for its events
     Column("prefill_tokens", Integer),  # what the model will have to read; NULL: not counted
     Column("max_new_tokens", Integer),  # what it will write at most, in all answers together
+    Column("adapters", Text),  # the ids of those that it uses, space separated; NULL: none
 )
 IS_CLAIMABLE = sa.text("status = 'queued' AND run_at IS NULL AND lost = 0")
 IS_SUSPECT = sa.text("status = 'queued' AND run_at IS NULL AND lost > 0")
@@ -94,6 +95,7 @@ for _name, _column, _condition in (
     ("jobs_expiring", jobs.c.expires_at, "status = 'queued'"),
     ("jobs_scheduled", jobs.c.run_at, "status = 'queued' AND run_at IS NOT NULL"),
     ("jobs_erased", jobs.c.erased_at, "erased_at IS NOT NULL"),
+    ("jobs_with_adapters", jobs.c.adapters, "adapters IS NOT NULL AND finished_at IS NULL"),
     ("jobs_retained", jobs.c.retained_until, "erased_at IS NULL AND retained_until IS NOT NULL"),
 ):
     Index(_name, _column, postgresql_where=sa.text(_condition), sqlite_where=sa.text(_condition))
@@ -307,3 +309,40 @@ for _name, _columns, _is_in in (
     ("batch_lines_running", ("owner",), IS_RUNNING),
 ):
     Index(_name, *(batch_lines.c[_one] for _one in _columns), postgresql_where=_is_in, sqlite_where=_is_in)
+
+
+adapters = Table(
+    "adapters",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("caller_id"),  # '' where everybody may use it
+    _text("name"),
+    _text("model"),
+    _text("kind"),
+    _text("sha256"),
+    Column("bytes", BigInteger, nullable=False),
+    _text("object"),  # the id under whose key the bytes lie: rows of equal bytes share it
+    Column("rank", Integer),
+    Column("dtype", Text),
+    Column("config", Text),  # what PEFT keeps in a file of its own; NULL: the weights say it all
+    _time("created_at"),
+    Column("ready_at", Double),  # NULL: its bytes are still awaited
+    Column("deleted_at", Double),  # nobody sees it any more; it goes when no unfinished job uses it
+    Index("adapters_caller", "caller_id", "id"),
+    Index("adapters_sha256", "sha256"),
+    Index("adapters_object", "object"),
+)
+IS_VISIBLE = sa.text("ready_at IS NOT NULL AND deleted_at IS NULL")
+IS_GOING = sa.text("deleted_at IS NOT NULL")
+IS_AWAITED = sa.text("ready_at IS NULL")
+Index(
+    "adapters_name",
+    adapters.c.caller_id,
+    adapters.c.model,
+    adapters.c.name,
+    unique=True,
+    postgresql_where=IS_VISIBLE,
+    sqlite_where=IS_VISIBLE,
+)
+Index("adapters_going", adapters.c.deleted_at, postgresql_where=IS_GOING, sqlite_where=IS_GOING)
+Index("adapters_awaited", adapters.c.created_at, postgresql_where=IS_AWAITED, sqlite_where=IS_AWAITED)
