@@ -22,6 +22,7 @@ from storage import jobs
 from storage.jobs import NewJob, Submission
 from storage.objects.port import input_key
 from storage.rows import JobRow
+from tasks.adapter_names import resolve_input
 from tasks.addresses import read_rules
 from tasks.counting import Counting
 from tasks.dispatch import Dispatcher, Origin, Request, check_request, hint_width, new_job
@@ -95,7 +96,7 @@ class Admission:
         services, now = self._services, time.time()
         model = find_model(services.catalog, request.model)
         check_request(request, model, now)
-        given, cost = await self._judge(request, model)
+        given, cost, adapters = await self._judge(request, model, origin.caller_id)
         webhook = row_of_webhook(request.webhook, self._rules, origin.base) if request.webhook else None
         await self._waiting.reserve(origin.caller_id)
         place = await self._dispatcher.place(model)
@@ -103,6 +104,8 @@ class Admission:
         job = new_job(request, model, place, origin, now=now, kept_seconds=kept_seconds)
         if retry_of or webhook:
             job = replace(job, retry_of=retry_of, webhook=webhook)
+        if adapters:
+            job = replace(job, adapters=" ".join(adapters))
         if cost:
             job = replace(job, prefill_tokens=cost.prefill_tokens, max_new_tokens=cost.max_new_tokens)
         submission = await self._lay_out(job, given, origin, request)
@@ -115,14 +118,15 @@ class Admission:
             services.hints.send(job.queue, width=hint_width(model.max_in_flight))
         return Accepted(job.id, job, given)
 
-    async def _judge(self, request: Request, model: Model) -> tuple[str, Cost | None]:
-        """Return the input as it is stored, and what it is predicted to cost."""
-        given, cost = request.input, None
+    async def _judge(self, request: Request, model: Model, caller_id: str) -> tuple[str, Cost | None, list[str]]:
+        """Return the input as it is stored, what it is predicted to cost, and the adapters that it uses."""
+        cost = None
+        given, adapters = await resolve_input(self._services.database, request.input, model, caller_id)
         if isinstance(given, TextInput):
             given, cost = await self._counting.judge(given, model)
         elif isinstance(given, ImageInput):
             given = settle(given, model)
-        return given.model_dump_json(exclude_defaults=True), cost
+        return given.model_dump_json(exclude_defaults=True), cost, adapters
 
     async def _lay_out(self, job: NewJob, given: str, origin: Origin, request: Request) -> Submission:
         fingerprint = _fingerprint(request, job.retry_of) if origin.idempotency_key else ""

@@ -145,6 +145,20 @@ def resolve(connection: sa.Connection, caller_id: str, model: str, names: Sequen
     return {name: found[name] for name in names if name in found}
 
 
+def models_of(connection: sa.Connection, caller_id: str, name: str) -> list[str]:
+    """Return the models for which a caller may use an adapter of this id or name."""
+    query = (
+        sa.select(adapters.c.model)
+        .distinct()
+        .where(
+            adapters.c.caller_id.in_((caller_id, EVERYBODY)),
+            sa.or_(adapters.c.id == name, adapters.c.name == name),
+            VISIBLE,
+        )
+    )
+    return sorted(connection.execute(query).scalars())
+
+
 def page(connection: sa.Connection, wanted: AdapterFilter) -> list[AdapterRow]:
     """Return up to limit + 1 adapters that a caller may use, newest first: the one too many says there are more."""
     # One index range for each owner: a plan for both at once would walk through everybody's.
@@ -176,9 +190,9 @@ def delete(connection: sa.Connection, adapter_id: str, owners: Sequence[str]) ->
     return connection.execute(sa.update(adapters).where(which).values(deleted_at=db_now())).rowcount == 1
 
 
-def forget(connection: sa.Connection, awaited_seconds: float, grace_seconds: float = GRACE_SECONDS) -> list[str]:
+def forget(connection: sa.Connection, awaited_seconds: float) -> list[str]:
     """Delete rows that no unfinished job needs, or whose bytes never came; return the objects nobody points to now."""
-    going = sa.select(adapters.c.id, adapters.c.object).where(adapters.c.deleted_at <= db_now() - grace_seconds)
+    going = sa.select(adapters.c.id, adapters.c.object).where(adapters.c.deleted_at <= db_now() - GRACE_SECONDS)
     rows = {row.id: row.object for row in connection.execute(going)}
     used = _used(connection) if rows else frozenset()
     late = adapters.c.ready_at.is_(None) & (adapters.c.created_at <= db_now() - awaited_seconds)
@@ -197,4 +211,10 @@ def _used(connection: sa.Connection) -> frozenset[str]:
 def with_objects(connection: sa.Connection, objects: Sequence[str]) -> dict[str, bool]:
     """For each object that a row points to: it may exist."""
     query = sa.select(adapters.c.object).where(adapters.c.object.in_(objects))
+    return dict.fromkeys(connection.execute(query).scalars(), True)
+
+
+def awaited(connection: sa.Connection, ids: Sequence[str]) -> dict[str, bool]:
+    """For each of these whose bytes are awaited: they may be there."""
+    query = sa.select(adapters.c.id).where(adapters.c.id.in_(ids), adapters.c.ready_at.is_(None))
     return dict.fromkeys(connection.execute(query).scalars(), True)

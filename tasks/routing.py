@@ -62,13 +62,19 @@ def find_model(catalog: Catalog, alias: str) -> Model:
     return model
 
 
-def find_variant(catalog: Catalog, name: str) -> tuple[Model, str | None]:
-    """Return the model behind `model` or `model:adapter`, and the adapter, or an error that lists the known ones."""
+def split_variant(catalog: Catalog, name: str) -> tuple[Model, str | None]:
+    """Return the model behind `model` or `model:adapter`, and the adapter as it is called, known or not."""
     alias, colon, adapter = name.partition(":")
     if not colon or alias not in catalog.models:
         return find_model(catalog, name), None
-    model = catalog.models[alias]
-    if adapter not in model.adapters:
+    return catalog.models[alias], adapter
+
+
+def find_variant(catalog: Catalog, name: str) -> tuple[Model, str | None]:
+    """Return the model behind `model` or `model:adapter`, and the adapter, or an error that lists the known ones."""
+    model, adapter = split_variant(catalog, name)
+    if adapter is not None and adapter not in model.adapters:
+        alias = model.alias
         known = ", ".join((alias, *(f"{alias}:{one}" for one in sorted(model.adapters))))
         message = f"There is no model '{name[:100]}'. Known ones of that kind: {known}."
         raise ModelNotFoundError(message, param="model")

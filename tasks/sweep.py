@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from schemas.errors import FaultError
-from storage import files, retention
+from storage import adapters, files, retention
 from storage.database import Database
-from storage.objects.port import ObjectStore, file_key, job_prefix
+from storage.objects.port import ObjectStore, adapter_key, file_key, job_prefix
 from storage.webhooks import deliveries
 from tasks.logs import get_logger
 from tasks.orphans import Orphans
@@ -17,6 +17,10 @@ from tasks.settings import TaskSettings
 
 ALL_JOBS = "jobs/"
 ALL_FILES = "files/"
+ALL_ADAPTERS = "loras/"
+AWAITED_ADAPTERS = "lora-uploads/"
+AWAITED_SECONDS = 86_400.0
+"""How long an adapter's row waits for the bytes that its caller wants to upload himself."""
 BATCH_JOBS = 100
 BATCHES = 20
 
@@ -42,6 +46,8 @@ class Sweep:
         self._orphans = (
             Orphans(database, objects, ALL_JOBS, retention.referenced_objects, age_seconds),
             Orphans(database, objects, ALL_FILES, files.with_objects, age_seconds),
+            Orphans(database, objects, ALL_ADAPTERS, adapters.with_objects, age_seconds),
+            Orphans(database, objects, AWAITED_ADAPTERS, adapters.awaited, age_seconds),
         )
 
     def run(self) -> str:
@@ -50,6 +56,7 @@ class Sweep:
         for duty in (
             self.erase_retained,
             self.delete_files,
+            self.delete_adapters,
             self.delete_orphans,
             self.abort_uploads,
             self.forget,
@@ -80,13 +87,20 @@ class Sweep:
         self._objects.delete([file_key(file_id) for file_id in gone])
         return len(gone)
 
+    def delete_adapters(self) -> int:
+        """Delete what no job needs of adapters that were deleted, and rows whose bytes never came."""
+        gone = self._database.transact(partial(adapters.forget, awaited_seconds=AWAITED_SECONDS))
+        self._objects.delete([adapter_key(name) for name in gone])
+        return len(gone)
+
     def delete_orphans(self) -> int:
         """Delete objects that no row knows, once they are old enough."""
         return sum(orphans.delete() for orphans in self._orphans)
 
     def abort_uploads(self) -> int:
         """Forget uploads whose API process died in the middle."""
-        return self._objects.abort_uploads(ALL_FILES, time.time() - self._settings.orphan_age_seconds)
+        begun_before = time.time() - self._settings.orphan_age_seconds
+        return sum(self._objects.abort_uploads(prefix, begun_before) for prefix in (ALL_FILES, ALL_ADAPTERS))
 
     def forget(self) -> int:
         """Delete the rows of jobs erased long ago, old idempotency keys and deliveries that ended long ago."""

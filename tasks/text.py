@@ -25,10 +25,6 @@ class Cost:
 
 def check_text(given: TextInput, model: Model) -> None:
     """Refuse what can be seen at once."""
-    if given.adapter is not None and given.adapter not in model.adapters:
-        raise InvalidError(
-            f"'{model.alias}' has no adapter '{given.adapter}'. {known_adapters(model)}", param="input.adapter"
-        )
     for index, message in enumerate(given.messages or ()):
         if isinstance(message.content, list) and any(isinstance(part, ImagePart) for part in message.content):
             raise InvalidError(
@@ -36,11 +32,6 @@ def check_text(given: TextInput, model: Model) -> None:
                 param=f"input.messages.{index}.content",
             )
     _check_characters(given, model)
-
-
-def known_adapters(model: Model) -> str:
-    """Return a sentence that lists a model's adapters."""
-    return f"Known adapters: {', '.join(sorted(model.adapters))}." if model.adapters else "It has none."
 
 
 def _check_characters(given: TextInput, model: Model) -> None:

@@ -21,6 +21,7 @@ from producer_api.openapi import IDEMPOTENCY_KEY, SUBMIT_ERRORS, body, door_erro
 from producer_api.state import api_of
 from schemas.errors import ConflictError, DoorTimeoutError, EngineFailedError, StokerError
 from schemas.jobs import Kind, Policy, TextJob
+from tasks.adapter_names import check_variant
 from tasks.doors.chat import ChatRequest, Heading, as_completion, read_chat
 from tasks.doors.failures import door_param
 
@@ -45,6 +46,7 @@ async def create_chat_completion(request: Request) -> Response:
     key = await api.keys.authenticate(request, Scope.SUBMIT)
     wanted = await read_as(ChatRequest, request)
     model, given = read_chat(wanted, api.services.catalog)
+    await check_variant(api.services.database, api.services.catalog, wanted.model, key.caller_id)
     job = TextJob(
         kind=Kind.TEXT,
         model=model.alias,

@@ -130,6 +130,16 @@ def file_key(file_id: str) -> str:
     return check_key(f"files/{file_id}/content")
 
 
+def adapter_key(name: str) -> str:
+    """Return the key of an adapter's weights; `name` is the `object` of its row."""
+    return check_key(f"loras/{name}/content")
+
+
+def awaited_key(adapter_id: str) -> str:
+    """Return the key to which a caller may upload an adapter's weights himself; they are judged there."""
+    return check_key(f"lora-uploads/{adapter_id}/content")
+
+
 def job_prefix(job_id: str) -> str:
     """Return what the keys of all of a job's objects begin with."""
     return f"jobs/{job_id}/"

@@ -16,6 +16,7 @@ from schemas.errors import InvalidError, JobError, StokerError
 from schemas.events import Produced
 from schemas.jobs import Kind
 from schemas.refusals import as_public, invalid
+from tasks.adapter_names import check_catalogs
 from tasks.doors.chat import ChatRequest, Heading, as_completion, read_chat
 from tasks.doors.embeddings import EmbeddingsRequest, as_list, read_embeddings
 from tasks.doors.failures import door_error, door_param, failure_of
@@ -77,6 +78,7 @@ def read_line(endpoint: Endpoint, line: bytes, catalog: Catalog) -> Asked:
     except ValidationError as error:
         raise _refusal(door, line, error) from None
     check_input(given, model)
+    check_catalogs(given, model)
     return Asked(read.custom_id, model, given, lambda made: door.answer(read.body, model, made))
 
 

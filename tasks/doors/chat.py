@@ -13,7 +13,7 @@ from schemas.catalog import Catalog, Model
 from schemas.errors import InvalidError
 from schemas.jobs import Kind
 from schemas.text import Message, ResponseFormat, TextInput, Tool, ToolChoice
-from tasks.routing import check_kind, find_variant
+from tasks.routing import check_kind, split_variant
 
 SAME = (
     *("messages", "temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "seed", "n"),
@@ -75,7 +75,7 @@ class ChatRequest(Strict):
 
 def read_chat(wanted: ChatRequest, catalog: Catalog) -> tuple[Model, TextInput]:
     """Return the model that is asked and what it is asked."""
-    model, adapter = find_variant(catalog, wanted.model)
+    model, adapter = split_variant(catalog, wanted.model)
     check_kind(catalog, model, Kind.TEXT)
     for name in ("logit_bias", "logprobs", "top_logprobs"):
         if getattr(wanted, name):

@@ -49,8 +49,13 @@ def delete(database: Database, adapter_id: str, *owners: str) -> bool:
     return database.transact(lambda connection: adapters.delete(connection, adapter_id, owners or (CALLER,)))
 
 
-def forget(database: Database, grace_seconds: float = -1, awaited_seconds: float = 60) -> list[str]:
-    return database.transact(lambda connection: adapters.forget(connection, awaited_seconds, grace_seconds))
+def forget(database: Database, awaited_seconds: float = 60) -> list[str]:
+    return database.transact(lambda connection: adapters.forget(connection, awaited_seconds))
+
+
+@pytest.fixture(autouse=True)
+def _no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapters, "GRACE_SECONDS", -1.0)
 
 
 def test_a_row_has_every_column() -> None:
@@ -106,6 +111,17 @@ def test_names_are_resolved_to_what_a_caller_may_use(database: Database) -> None
     assert resolve(database) == {}
 
 
+def test_models_are_found_by_what_their_adapters_are_called(database: Database) -> None:
+    mine = add(database)
+    add(database, model="chat", caller_id=EVERYBODY)
+    add(database, model="secret", caller_id=OTHER)
+
+    def models_of(name: str) -> list[str]:
+        return database.read(lambda connection: adapters.models_of(connection, CALLER, name))
+
+    assert (models_of("comic"), models_of(mine.id), models_of("ink")) == (["chat", "sketch"], ["sketch"], [])
+
+
 def test_a_list_shows_ones_own_and_everybodys(database: Database) -> None:
     first, second = add(database), add(database, caller_id=EVERYBODY, name="ink")
     add(database, caller_id=OTHER)
@@ -143,11 +159,15 @@ def test_a_deleted_adapter_stays_until_its_jobs_have_ended(database: Database) -
     assert database.read(lambda connection: adapters.find(connection, used.id)) is None
 
 
-def test_nothing_is_forgotten_while_a_job_may_be_on_its_way(database: Database) -> None:
+def test_nothing_is_forgotten_while_a_job_may_be_on_its_way(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     added = add(database)
     delete(database, added.id)
-    assert forget(database, grace_seconds=60) == []
-    assert forget(database, grace_seconds=-1) == [added.id]
+    with monkeypatch.context() as patch:
+        patch.setattr(adapters, "GRACE_SECONDS", 60.0)
+        assert forget(database) == []
+    assert forget(database) == [added.id]
 
 
 def test_awaited_bytes_are_nobodys_adapter_until_they_are_there(database: Database) -> None:

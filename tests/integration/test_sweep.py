@@ -7,17 +7,26 @@ import pytest
 from schemas.errors import ObjectStoreFaultError
 from schemas.ids import new_id
 from schemas.jobs import Status
-from storage import files
+from storage import adapters, files
+from storage.adapters import NewAdapter
 from storage.database import Database
 from storage.files import NewFile
 from storage.objects.memory import MemoryObjectStore
-from storage.objects.port import file_key, object_key
+from storage.objects.port import adapter_key, awaited_key, file_key, object_key
 from tasks import orphans
 from tasks.settings import TaskSettings
 from tasks.sweep import Sweep
 from tests.contract.sql import claim_one, finish, row, submit
 
 NOW = 0.000_001
+
+
+DUTIES = ("erase_retained", "delete_files", "delete_adapters", "delete_orphans", "abort_uploads", "forget")
+
+
+def did(**counts: int) -> str:
+    """What a sweep says that did so much."""
+    return ", ".join(f"{duty} {counts.get(duty, 0)}" for duty in DUTIES)
 
 
 class World:
@@ -59,7 +68,10 @@ def test_what_is_past_its_retention_is_erased(world: World) -> None:
     old, _ = world.ended_job(NOW)
     young, kept = world.ended_job(3600)
     time.sleep(0.01)
-    assert world.sweep.run() == "erase_retained 1, delete_files 0, delete_orphans 0, abort_uploads 0, forget 0"
+    assert (
+        world.sweep.run()
+        == "erase_retained 1, delete_files 0, delete_adapters 0, delete_orphans 0, abort_uploads 0, forget 0"
+    )
     found = row(world.database, old)
     assert (found.status, found.output, found.artifacts) == ("succeeded", None, None)
     assert found.erased_at is not None
@@ -127,7 +139,10 @@ def add_file(world: World, kept_seconds: float | None = None) -> str:
 def test_files_are_deleted_when_their_time_has_come(world: World) -> None:
     _, kept = add_file(world, -1.0), [add_file(world, 3600.0), add_file(world)]
     time.sleep(0.01)
-    assert world.sweep.run() == "erase_retained 0, delete_files 1, delete_orphans 0, abort_uploads 0, forget 0"
+    assert (
+        world.sweep.run()
+        == "erase_retained 0, delete_files 1, delete_adapters 0, delete_orphans 0, abort_uploads 0, forget 0"
+    )
     assert world.keys() == kept
 
 
@@ -137,6 +152,39 @@ def test_a_file_without_a_row_is_an_orphan(world: World) -> None:
     time.sleep(0.01)
     assert world.sweep.delete_orphans() == 1
     assert world.keys() == [kept]
+
+
+def add_adapter(world: World, sha256: str, name: str = "comic") -> str:
+    """An adapter with its object; its id."""
+    new = NewAdapter(new_id("lora"), "caller_a", name, "echo", "text", sha256, 2)
+    world.database.transact(lambda connection: adapters.add(connection, new))
+    world.objects.put(adapter_key(new.id), b"{}", "application/octet-stream")
+    return new.id
+
+
+def test_a_deleted_adapter_keeps_its_bytes_until_its_jobs_have_ended(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapters, "GRACE_SECONDS", -1.0)
+    kept, gone = add_adapter(world, "a" * 64), add_adapter(world, "b" * 64, "ink")
+    submit(world.database, adapters=gone)
+    world.database.transact(lambda connection: adapters.delete(connection, gone, ["caller_a"]))
+    assert (world.sweep.delete_adapters(), world.sweep.delete_orphans(), len(world.keys())) == (0, 0, 2)
+    finish(world.database, claim_one(world.database), Status.SUCCEEDED)
+    assert world.sweep.delete_adapters() == 1
+    assert world.keys() == [adapter_key(kept)]
+
+
+def test_bytes_of_an_adapter_without_a_row_are_orphans(world: World) -> None:
+    kept = add_adapter(world, "a" * 64)
+    world.objects.put(adapter_key("lora_unknown"), b"{}", "application/octet-stream")
+    for name in ("lora_awaited", kept):  # one that may still come, and one that came long ago
+        world.objects.put(awaited_key(name), b"{}", "application/octet-stream")
+    new = NewAdapter("lora_awaited", "caller_a", "ink", "echo", "text", "c" * 64, 2)
+    world.database.transact(lambda connection: adapters.await_bytes(connection, new))
+    time.sleep(0.01)
+    assert world.sweep.delete_orphans() == 2
+    assert world.keys() == [awaited_key("lora_awaited"), adapter_key(kept)]
 
 
 def test_an_upload_that_never_ended_is_forgotten(world: World) -> None:
@@ -160,7 +208,7 @@ def test_a_sick_store_cuts_one_duty_short(database: Database) -> None:
     )
     world.ended_job(NOW)
     time.sleep(0.01)
-    assert world.sweep.run() == "delete_files 0, delete_orphans 1, abort_uploads 0, forget 0"
+    assert world.sweep.run() == "delete_files 0, delete_adapters 0, delete_orphans 1, abort_uploads 0, forget 0"
 
 
 def test_rows_of_jobs_erased_long_ago_are_forgotten(database: Database) -> None:
@@ -168,4 +216,7 @@ def test_rows_of_jobs_erased_long_ago_are_forgotten(database: Database) -> None:
     world.ended_job(NOW)
     world.ended_job(3600)
     time.sleep(0.01)
-    assert world.sweep.run() == "erase_retained 1, delete_files 0, delete_orphans 0, abort_uploads 0, forget 1"
+    assert (
+        world.sweep.run()
+        == "erase_retained 1, delete_files 0, delete_adapters 0, delete_orphans 0, abort_uploads 0, forget 1"
+    )

@@ -1,0 +1,96 @@
+"""What callers call adapters, and which ones they mean: the catalog's, their own, everybody's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from schemas.catalog import Catalog, Model
+from schemas.errors import InvalidError, ModelNotFoundError
+from schemas.image import ImageInput
+from schemas.text import TextInput
+from storage import adapters
+from storage.adapters import AdapterFilter
+from storage.database import Database
+from tasks.routing import find_variant
+
+LISTED = 20
+
+Input = TypeVar("Input", bound=BaseModel)
+
+
+async def resolve_input(database: Database, given: Input, model: Model, caller_id: str) -> tuple[Input, list[str]]:
+    """Return an input that calls its adapters by their ids, and these ids; or refuse it and list the known ones."""
+    names = _names(given)
+    if not names:
+        return given, []
+    if isinstance(given, ImageInput):
+        ids = await resolve_names(database, names, model, caller_id, param="input.adapters")
+        uses = [use.model_copy(update={"id": one}) for use, one in zip(given.adapters, ids, strict=True)]
+        return given.model_copy(update={"adapters": uses}), ids
+    ids = await resolve_names(database, names, model, caller_id, param="input.adapter")
+    return given.model_copy(update={"adapter": ids[0]}), ids
+
+
+def _names(given: BaseModel) -> list[str]:
+    if isinstance(given, ImageInput):
+        return [use.id for use in given.adapters]
+    return [given.adapter] if isinstance(given, TextInput) and given.adapter is not None else []
+
+
+async def resolve_names(
+    database: Database, names: Sequence[str], model: Model, caller_id: str, *, param: str
+) -> list[str]:
+    """Return the ids behind ids and names, in their order. The catalog's own need no look into SQL."""
+    others = [name for name in names if name not in model.adapters]
+    found = {}
+    if others:
+        found = await database.aread(lambda c: adapters.resolve(c, caller_id, model.alias, others))
+    for name in others:
+        if name not in found:
+            known = await known_adapters(database, model, caller_id)
+            raise InvalidError(f"'{model.alias}' has no adapter '{name[:100]}'. {known}", param=param)
+    ids = [found.get(name, name) for name in names]
+    if len(set(ids)) < len(ids):
+        raise InvalidError(
+            "Two of the names mean the same adapter; name it once, with the strength it is to have.", param=param
+        )
+    return ids
+
+
+async def known_adapters(database: Database, model: Model, caller_id: str) -> str:
+    """Return a sentence that lists a model's adapters, as far as a caller may use them."""
+    wanted = AdapterFilter(caller_id, LISTED, model=model.alias)
+    rows = await database.aread(lambda c: adapters.page(c, wanted))
+    names = [*sorted(model.adapters), *sorted({row.name for row in rows[:LISTED]} - model.adapters.keys())]
+    return _list([*names, "…"] if len(rows) > LISTED else names)
+
+
+def _list(names: Sequence[str]) -> str:
+    return f"Known adapters: {', '.join(names)}." if names else "It has none."
+
+
+def check_catalogs(given: BaseModel, model: Model) -> None:
+    """Refuse every adapter that the catalog does not list: for inputs that name nobody who could have others."""
+    for name in _names(given):
+        if name not in model.adapters:
+            raise InvalidError(f"'{model.alias}' has no adapter '{name[:100]}'. {_list(sorted(model.adapters))}")
+
+
+async def check_variant(database: Database, catalog: Catalog, name: str, caller_id: str) -> None:
+    """Refuse a `model:adapter` that a caller may not use, with an error that lists those of the catalog."""
+    try:
+        find_variant(catalog, name)
+    except ModelNotFoundError:
+        alias, _, adapter = name.partition(":")
+        owners = await find_owners(database, catalog, adapter, caller_id) if adapter else []
+        if alias not in {model.alias for model in owners}:
+            raise
+
+
+async def find_owners(database: Database, catalog: Catalog, name: str, caller_id: str) -> list[Model]:
+    """Return the models for which an id or a name means an adapter that a caller may use."""
+    found = set(await database.aread(lambda c: adapters.models_of(c, caller_id, name)))
+    return [model for model in catalog.models.values() if model.alias in found or name in model.adapters]
