@@ -24,6 +24,7 @@ from schemas.jobs import Kind, Policy, TextJob
 from tasks.adapter_names import check_variant
 from tasks.doors.chat import ChatRequest, Heading, as_completion, read_chat
 from tasks.doors.failures import door_param
+from tasks.routing import split_variant
 
 router = APIRouter(tags=["openai"], route_class=DoorRoute)
 
@@ -45,8 +46,8 @@ async def create_chat_completion(request: Request) -> Response:
     api = api_of(request)
     key = await api.keys.authenticate(request, Scope.SUBMIT)
     wanted = await read_as(ChatRequest, request)
-    model, given = read_chat(wanted, api.services.catalog)
     await check_variant(api.services.database, api.services.catalog, wanted.model, key.caller_id)
+    model, given = read_chat(wanted, api.services.catalog, split_variant)
     job = TextJob(
         kind=Kind.TEXT,
         model=model.alias,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -13,13 +13,14 @@ from schemas.catalog import Catalog, Model
 from schemas.errors import InvalidError
 from schemas.jobs import Kind
 from schemas.text import Message, ResponseFormat, TextInput, Tool, ToolChoice
-from tasks.routing import check_kind, split_variant
+from tasks.routing import check_kind, find_variant
 
 SAME = (
     *("messages", "temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "seed", "n"),
     *("stop", "tools", "tool_choice", "response_format", "stream"),
 )
 """What means the same in a text job."""
+Find = Callable[[Catalog, str], tuple[Model, str | None]]
 NOTHING: tuple[object, ...] = (None, [], {})
 
 
@@ -73,9 +74,9 @@ class ChatRequest(Strict):
     )
 
 
-def read_chat(wanted: ChatRequest, catalog: Catalog) -> tuple[Model, TextInput]:
-    """Return the model that is asked and what it is asked."""
-    model, adapter = split_variant(catalog, wanted.model)
+def read_chat(wanted: ChatRequest, catalog: Catalog, find: Find = find_variant) -> tuple[Model, TextInput]:
+    """Return the model that is asked and what it is asked; `find` says which adapters there are."""
+    model, adapter = find(catalog, wanted.model)
     check_kind(catalog, model, Kind.TEXT)
     for name in ("logit_bias", "logprobs", "top_logprobs"):
         if getattr(wanted, name):
