@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from pydantic import BaseModel
@@ -26,23 +26,21 @@ async def resolve_input(database: Database, given: Input, model: Model, caller_i
     names = _names(given)
     if not names:
         return given, []
+    ids = await resolve_names(database, names, model, caller_id)
     if isinstance(given, ImageInput):
-        ids = await resolve_names(database, names, model, caller_id, param="input.adapters")
         uses = [use.model_copy(update={"id": one}) for use, one in zip(given.adapters, ids, strict=True)]
         return given.model_copy(update={"adapters": uses}), ids
-    ids = await resolve_names(database, names, model, caller_id, param="input.adapter")
     return given.model_copy(update={"adapter": ids[0]}), ids
 
 
-def _names(given: BaseModel) -> list[str]:
+def _names(given: BaseModel) -> dict[str, str]:
+    """Return what an input calls its adapters, and the field of each."""
     if isinstance(given, ImageInput):
-        return [use.id for use in given.adapters]
-    return [given.adapter] if isinstance(given, TextInput) and given.adapter is not None else []
+        return {use.id: f"input.adapters.{index}.id" for index, use in enumerate(given.adapters)}
+    return {given.adapter: "input.adapter"} if isinstance(given, TextInput) and given.adapter is not None else {}
 
 
-async def resolve_names(
-    database: Database, names: Sequence[str], model: Model, caller_id: str, *, param: str
-) -> list[str]:
+async def resolve_names(database: Database, names: Mapping[str, str], model: Model, caller_id: str) -> list[str]:
     """Return the ids behind ids and names, in their order. The catalog's own need no look into SQL."""
     others = [name for name in names if name not in model.adapters]
     found = {}
@@ -51,11 +49,12 @@ async def resolve_names(
     for name in others:
         if name not in found:
             known = await known_adapters(database, model, caller_id)
-            raise InvalidError(f"'{model.alias}' has no adapter '{name[:100]}'. {known}", param=param)
+            raise InvalidError(f"'{model.alias}' has no adapter '{name[:100]}'. {known}", param=names[name])
     ids = [found.get(name, name) for name in names]
     if len(set(ids)) < len(ids):
         raise InvalidError(
-            "Two of the names mean the same adapter; name it once, with the strength it is to have.", param=param
+            "Two of the names mean the same adapter; name it once, with the strength it is to have.",
+            param="input.adapters",
         )
     return ids
 
@@ -74,9 +73,10 @@ def _list(names: Sequence[str]) -> str:
 
 def check_catalogs(given: BaseModel, model: Model) -> None:
     """Refuse every adapter that the catalog does not list: for inputs that name nobody who could have others."""
-    for name in _names(given):
+    for name, param in _names(given).items():
         if name not in model.adapters:
-            raise InvalidError(f"'{model.alias}' has no adapter '{name[:100]}'. {_list(sorted(model.adapters))}")
+            known = _list(sorted(model.adapters))
+            raise InvalidError(f"'{model.alias}' has no adapter '{name[:100]}'. {known}", param=param)
 
 
 async def check_variant(database: Database, catalog: Catalog, name: str, caller_id: str) -> None:

@@ -8,7 +8,6 @@ from schemas.catalog import Model
 from schemas.errors import InvalidError
 from schemas.image import ImageInput, SafetyMode
 from tasks.safety import Guard
-from tasks.text import known_adapters
 
 SEEDS = 2**32
 """A chosen seed is below this, so that every language can hold it."""
@@ -41,17 +40,7 @@ def check_image(given: ImageInput, model: Model) -> None:
             "with 'safety'.",
             param="input.safety_mode",
         )
-    _check_adapters(given, model)
     Guard(filled, model).check_prompt(given.prompt)
-
-
-def _check_adapters(given: ImageInput, model: Model) -> None:
-    for index, use in enumerate(given.adapters):
-        if use.id not in model.adapters:
-            raise InvalidError(
-                f"'{model.alias}' has no adapter '{use.id}'. {known_adapters(model)}",
-                param=f"input.adapters.{index}.id",
-            )
 
 
 def fill(given: ImageInput, model: Model) -> ImageInput:

@@ -93,6 +93,10 @@ BAD: dict[str, tuple[JsonObject, int, str, str, str]] = {
     "an adapter twice": ({"adapters": [{"id": "night"}] * 2}, 422, "invalid", "adapters", "named twice"),
     "an adapter as a word": ({"adapters": ["night"]}, 422, "invalid", "adapters.0", "object"),
     "an unknown adapter": (use(id="day"), 422, "invalid", "adapters.0.id", "Known adapters: gold, night."),
+    "an unknown adapter beside a known one": (
+        {"adapters": [{"id": "night"}, {"id": "day"}]},
+        *(422, "invalid", "adapters.1.id", "no adapter 'day'"),
+    ),
     "a strength of NaN": (
         use(id="night", strength=float("nan")),
         *(422, "invalid", "adapters.0.strength", "finite number"),

@@ -77,7 +77,6 @@ def test_what_a_model_can_do_is_let_through(fields: dict[str, Any]) -> None:
         ({"height": 1024}, "height", "64x1024"),
         ({"steps": 51}, "steps", "'steps' is 51, and 'paint' takes at most 50"),
         ({"scheduler": "lcm"}, "scheduler", "does not know the scheduler 'lcm'. Known ones: euler, ddim."),
-        ({"adapters": [{"id": "night"}, {"id": "day"}]}, "adapters.1.id", "no adapter 'day'. Known adapters: gold, n"),
     ],
 )
 def test_what_a_model_cannot_do_is_refused(fields: dict[str, Any], param: str, said: str) -> None:
