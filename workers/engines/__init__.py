@@ -11,6 +11,7 @@ from tasks.engine import Engine
 from tasks.safety import find_checker
 
 ENGINES = {
+    "diffusers": "workers.engines.image:create",
     "embedding": "workers.engines.embedding:create",
     "fake": "workers.engines.fake:create",
     "vllm": "workers.engines.text:create",
@@ -18,6 +19,14 @@ ENGINES = {
 """Where each engine of the catalog is: a module is imported only when a worker holds its engine."""
 
 ENVIRONMENTS = {
+    "diffusers": {
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256",  # as below; a pipeline has more layers, and few shapes
+    },
     # oneDNN keeps what it compiled for each shape of a step: a thousand of them are 300 MB, and compiling is cheap.
     "embedding": {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"},
     "vllm": {

@@ -1,0 +1,119 @@
+"""One image request, from its input to its files."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from schemas.base import JsonObject
+from schemas.catalog import Model
+from schemas.events import Finished, Produced, ProgressMade
+from schemas.image import ImageInput, ImageMade
+from tasks.adapters import AdapterFile
+from workers.engines.image_batching import Canvas, Group
+from workers.engines.pictures import Pixels, write_picture
+
+
+@dataclass(frozen=True, slots=True)
+class Painted:
+    """One of a job's images, drawn."""
+
+    index: int
+    pixels: Pixels
+    company: int
+    """How many images were in its batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """One of a job's images as it is becoming."""
+
+    pixels: Pixels
+
+
+News = ProgressMade | Glimpse | Painted | Exception | None
+"""What a request is told; None when it is aborted."""
+
+
+class Drawing:
+    """One request from its prompt to its pictures."""
+
+    def __init__(self, given: ImageInput) -> None:
+        self.given = given
+        self.group = Group(
+            given.width or 0,
+            given.height or 0,
+            given.steps or 0,
+            given.guidance or 0.0,
+            given.scheduler,
+            bool(given.negative_prompt),
+        )
+        self.canvases: list[Canvas] = []
+        self.is_aborted = False
+        self.news: asyncio.Queue[News] = asyncio.Queue()
+        self._recipe: JsonObject = {}
+        self._made: dict[int, Produced] = {}
+        self._company = 0
+        self._told = 0.0
+        self._began_at = perf_counter()
+
+    @property
+    def missing(self) -> int:
+        """Return how many images are not there yet."""
+        return self.given.n - len(self._made)
+
+    def prepare(self, model: Model, adapters: Sequence[tuple[AdapterFile, Any]]) -> list[Canvas]:
+        """Return the images that are to be drawn, with weights in memory for the adapters that the input names."""
+        given, uses = self.given, list(zip(self.given.adapters, adapters, strict=True))
+        asked = {"prompt", "negative_prompt", "width", "height", "steps", "guidance", "scheduler"}
+        self._recipe = {
+            **given.model_dump(mode="json", include=asked),
+            "adapters": [{"id": use.id, "strength": use.strength, "sha256": file.sha256} for use, (file, _) in uses],
+            "model": model.alias,
+            "source": model.source,
+            "revision": model.revision,
+        }
+        weights = [(weights, use.strength) for use, (_, weights) in uses if use.strength]
+        self.canvases = [
+            Canvas(self, index, (given.seed or 0) + index, given.prompt, given.negative_prompt, weights)
+            for index in range(given.n)
+        ]
+        return self.canvases
+
+    def tell_progress(self) -> None:
+        """Say how far it is; a batch that is drawn again does not take that back."""
+        fraction = sum(canvas.step for canvas in self.canvases) / (self.group.steps * len(self.canvases))
+        if fraction > self._told:
+            self._told = fraction
+            self.news.put_nowait(ProgressMade(round(fraction, 4), "draw"))
+
+    def stop(self, why: Exception | None) -> None:
+        """End it: nobody wants its images any more."""
+        self.is_aborted = True
+        for canvas in self.canvases:
+            canvas.is_wanted = False
+        self.news.put_nowait(why)
+
+    def write(self, painted: Painted) -> None:
+        """Make a file of an image; it takes a while."""
+        form, seed = self.given.format, self.canvases[painted.index].seed
+        content = write_picture(painted.pixels, form, {**self._recipe, "seed": seed})
+        self._made[painted.index] = Produced(f"image-{painted.index}.{form.ending}", form.content_type, content)
+        self._company = max(self._company, painted.company)
+
+    def finish(self) -> list[Produced | Finished]:
+        """Return the last events."""
+        files = [self._made[canvas.index] for canvas in self.canvases]
+        width, height = self.group.width, self.group.height
+        images: list[ImageMade] = [
+            {"name": file.name, "seed": canvas.seed, "width": width, "height": height}
+            for file, canvas in zip(files, self.canvases, strict=True)
+        ]
+        safety = {"mode": self.given.safety_mode or "off", "checker": None, "blocked": 0}
+        draw_ms = round((perf_counter() - self._began_at) * 1000, 1)
+        metrics = {"draw_ms": draw_ms, "images_in_batch": self._company}
+        output = {"images": images, "safety": safety}
+        return [*files, Finished(output, usage={"images": len(images)}, metrics=metrics)]

@@ -1,0 +1,122 @@
+"""What an image engine draws next: images that agree share a batch, groups take turns, memory says how many fit."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Generic, TypeVar
+
+CAUTION = 0.9
+"""The share of the free memory that a batch is made for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What the images of a batch have in common; adapters and prompts may differ."""
+
+    width: int
+    height: int
+    steps: int
+    guidance: float
+    scheduler: str | None
+    has_negative: bool
+    """Some models read an empty negative prompt and none at all differently."""
+
+    @property
+    def pixels(self) -> int:
+        """Return how large one image is."""
+        return self.width * self.height
+
+
+@dataclass(eq=False, slots=True)
+class Canvas:
+    """One image that is to be drawn."""
+
+    job: Any
+    """Whoever is told of it."""
+    index: int
+    seed: int
+    prompt: str
+    negative_prompt: str
+    adapters: list[tuple[Any, float]]
+    """What changes it, and how much; nothing that changes nothing."""
+    is_wanted: bool = True
+    step: int = 0
+    shortages: int = 0
+    """How often memory did not suffice for it alone."""
+
+
+One = TypeVar("One", bound=Canvas)
+
+
+class Turns(Generic[One]):
+    """The images that wait: those of a group in the order of their arrival, and one group's batch after another's."""
+
+    def __init__(self) -> None:
+        self._groups: dict[Group, deque[One]] = {}  # ordered by whose turn it is
+
+    def __len__(self) -> int:
+        return sum(map(len, self._groups.values()))
+
+    def add(self, group: Group, canvases: Iterable[One]) -> None:
+        """Queue images behind those of their group."""
+        self._groups.setdefault(group, deque()).extend(canvases)
+
+    def put_back(self, group: Group, canvases: Iterable[One]) -> None:
+        """Queue images, which had their turn and came to nothing, before all others."""
+        waiting = self._groups.pop(group, deque())
+        self._groups = {group: deque([*canvases, *waiting]), **self._groups}
+
+    def drop(self, job: object) -> None:
+        """Forget a job's images."""
+        for group, waiting in list(self._groups.items()):
+            kept = deque(one for one in waiting if one.job is not job)
+            if kept:
+                self._groups[group] = kept
+            else:
+                del self._groups[group]
+
+    def next_batch(self, limit: Callable[[Group], int]) -> tuple[Group, list[One]] | None:
+        """Take the next batch; what is left of its group waits until all others had their turn."""
+        if not self._groups:
+            return None
+        group, waiting = next(iter(self._groups.items()))
+        batch = list(islice(waiting, limit(group)))
+        del self._groups[group]
+        if len(waiting) > len(batch):
+            self._groups[group] = deque(islice(waiting, len(batch), None))
+        return group, batch
+
+
+class BatchSizes:
+    """How many images of a size fit: what was measured, what ran out of memory, and never more than was asked for."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._bytes_each: dict[int, float] = {}  # by pixels
+        self._fitting: dict[int, int] = {}  # by pixels: what is known since memory ran out
+
+    def learn(self, pixels: int, bytes_each: float) -> None:
+        """Note what one image of a batch took."""
+        self._bytes_each[pixels] = max(bytes_each, self._bytes_each.get(pixels, 0))
+
+    def halve(self, pixels: int, tried: int) -> None:
+        """Note that so many did not fit."""
+        self._fitting[pixels] = max(1, min(tried, self.limit(pixels, None)) // 2)
+
+    def limit(self, pixels: int, free_bytes: int | None) -> int:
+        """Return how many images of so many pixels are tried at once; None where free memory cannot be told."""
+        limit = min([self._most, *(fits for size, fits in self._fitting.items() if size <= pixels)])
+        each = self._guess(pixels)
+        if free_bytes is not None and each:
+            limit = min(limit, int(CAUTION * free_bytes / each))
+        return max(1, limit)
+
+    def _guess(self, pixels: int) -> float:
+        """Return the bytes of one image: measured, or in proportion to the size that is most alike."""
+        if not self._bytes_each:
+            return 0
+        alike = min(self._bytes_each, key=lambda size: abs(size - pixels))
+        return self._bytes_each[alike] * pixels / alike
