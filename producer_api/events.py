@@ -48,7 +48,7 @@ async def follow(api: Api, row: JobRow, after: str | None) -> AsyncGenerator[lis
     clock = asyncio.get_running_loop().time
     over: JobRow | None = None
     over_at = 0.0
-    async with api.watch.over(row.id) as watcher:
+    async with api.watch.over(row.id, to_events=True) as watcher:
         news = await _read(api, row.id, after)
         while not api.watch.closing:
             if news:

@@ -46,9 +46,9 @@ class Watch:
         """The process is about to stop: clients are answered with what there is."""
 
     @asynccontextmanager
-    async def over(self, job_id: str) -> AsyncIterator[Watcher]:
-        """Watch a job; look at it only after this began, or its end may be missed."""
-        async with self._bell.listen(job_id) as ring:
+    async def over(self, job_id: str, *, to_events: bool = False) -> AsyncIterator[Watcher]:
+        """Watch a job's end, or all its events; look at it only after this began, or its end may be missed."""
+        async with self._bell.listen(job_id, to_events=to_events) as ring:
             if await ring.wait(LISTENING_SECONDS):
                 ring.take()
             watcher = Watcher(ring)

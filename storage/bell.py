@@ -1,8 +1,9 @@
-"""The bell of a job: rung when its row or its events changed, heard by whoever waits for it.
+"""The bell of a job: rung when its row changed, heard by whoever waits for its end or follows its events.
 
 It says "look again", and where that is short what there is to see, so that whoever has seen all before it need not
 look. It may ring once too often, and not at all when Redis is sick: a waiter listens, looks, waits a bounded time and
-looks again either way.
+looks again either way. Who waits for the end hears nothing of the words on the way there: they have a channel of their
+own, whose listeners are counted by those who write.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
-from schemas.events import Envelope
+from redis.asyncio.client import Pipeline as AsyncPipeline
+from redis.client import Pipeline
+
+from schemas.events import Envelope, EventType
 from storage.redis import AsyncRedis, SyncRedis, redis_deadline, redis_faults
 from storage.subscription import Subscription
 
@@ -27,10 +31,20 @@ def bell_channel(job_id: str) -> str:
     return f"stoker:job:{job_id}"
 
 
+def news_channel(job_id: str) -> str:
+    """Return the Redis channel of all that is written of a job, the strokes of its bell among it."""
+    return f"stoker:news:{job_id}"
+
+
 def render_news(lines: Sequence[bytes]) -> bytes:
     """Return what the bell says of events that were just written; nothing when that would be too long."""
     news = b"\n".join(lines)
     return news if len(news) <= NEWS_BYTES else b""
+
+
+def tells_end(envelopes: Sequence[Envelope]) -> bool:
+    """Say whether those who wait for the end must hear of these."""
+    return bool(envelopes) and envelopes[-1].type is EventType.FINISHED
 
 
 def read_news(news: bytes) -> list[Envelope] | None:
@@ -80,8 +94,11 @@ class Ring:
 class Bell(Protocol):
     """The bells of all jobs, as one event loop sees them."""
 
-    def listen(self, job_id: str) -> AbstractAsyncContextManager[Ring]:
-        """Hear one job's bell; it rings once when listening has really begun, and only then nothing is missed."""
+    def listen(self, job_id: str, *, to_events: bool = False) -> AbstractAsyncContextManager[Ring]:
+        """Hear one job's bell, which tells of its end; and of each event before it where that is wanted.
+
+        It rings once when listening has really begun, and only then nothing is missed.
+        """
         ...
 
     async def ring(self, job_ids: Sequence[str]) -> None:
@@ -100,10 +117,10 @@ class MemoryBell:
         self._rings: dict[str, set[Ring]] = {}
 
     @asynccontextmanager
-    async def listen(self, job_id: str) -> AsyncIterator[Ring]:
+    async def listen(self, job_id: str, *, to_events: bool = False) -> AsyncIterator[Ring]:
         """Hear one job's bell."""
         ring = Ring()
-        channel = bell_channel(job_id)
+        channel = news_channel(job_id) if to_events else bell_channel(job_id)
         self._enter(channel, ring)
         try:
             yield ring
@@ -114,10 +131,15 @@ class MemoryBell:
         """Ring the bells of these jobs."""
         for job_id in job_ids:
             self._strike(bell_channel(job_id))
+            self._strike(news_channel(job_id))
 
-    def tell(self, job_id: str, envelopes: Sequence[Envelope]) -> None:
-        """Ring a job's bell and say what was written."""
-        self._hear(bell_channel(job_id), render_news([envelope.to_json() for envelope in envelopes]))
+    def tell(self, job_id: str, envelopes: Sequence[Envelope]) -> bool:
+        """Say what was written, and ring the bell at the end; return whether anybody follows."""
+        lines = [envelope.to_json() for envelope in envelopes]
+        self._hear(news_channel(job_id), render_news(lines))
+        if tells_end(envelopes):
+            self._hear(bell_channel(job_id), render_news(lines[-1:]))
+        return news_channel(job_id) in self._rings
 
     async def aclose(self) -> None:
         """Nothing to close."""
@@ -155,7 +177,7 @@ class RedisBell(MemoryBell):
         """Ring the bells of these jobs in every process, in one round trip."""
         async with redis_deadline(), self._client.pipeline(transaction=False) as pipeline:
             for job_id in job_ids:
-                pipeline.publish(bell_channel(job_id), b"")
+                _strike(pipeline, job_id)
             await pipeline.execute()
 
     async def aclose(self) -> None:
@@ -184,5 +206,10 @@ class Ringer:
         """Ring the bells of these jobs in every process, in one round trip."""
         with redis_faults(), self._client.pipeline(transaction=False) as pipeline:
             for job_id in job_ids:
-                pipeline.publish(bell_channel(job_id), b"")
+                _strike(pipeline, job_id)
             pipeline.execute()
+
+
+def _strike(pipeline: AsyncPipeline | Pipeline, job_id: str) -> None:
+    pipeline.publish(bell_channel(job_id), b"")
+    pipeline.publish(news_channel(job_id), b"")

@@ -1,7 +1,8 @@
 """Writes what jobs say while they run to the event log: few round trips for many jobs, and never a wait for Redis.
 
-First words and ends are sent at once. What comes between is collected for a few milliseconds, tokens in one piece, and
-whatever all jobs of the process have said by then goes in one round trip.
+First words and ends are sent at once. What comes between is collected, tokens in one piece: for a few milliseconds
+while somebody follows the job, for longer while nobody does. What all jobs of the process have said by then goes in
+one round trip.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from tasks.logs import get_logger
 from tasks.story import Story
 
 COLLECT_SECONDS = 0.025
+UNHEARD_SECONDS = 0.25
+"""So long is collected what nobody follows; whoever begins to follow waits for the next words no longer than this."""
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
 UNSENT_LIMIT = 2_000
@@ -30,8 +33,10 @@ class EventWriter:
     def __init__(self, event_log: EventLog) -> None:
         self._log = event_log
         self._noted: dict[tuple[str, int], Story] = {}
+        self._unheard: dict[tuple[str, int], Story] = {}
         self._unsent: list[tuple[Story, list[Envelope]]] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._long_timer: asyncio.TimerHandle | None = None
         self._sending: asyncio.Task[None] | None = None
         self._is_urgent = False
         self._pause = FIRST_PAUSE_SECONDS
@@ -44,9 +49,14 @@ class EventWriter:
 
     def note(self, story: Story, *, urgent: bool) -> None:
         """Remember that a story has something to be written."""
+        if not (urgent or story.is_followed):
+            self._unheard[story.job_id, story.attempt] = story
+            if self._long_timer is None:
+                self._long_timer = asyncio.get_running_loop().call_later(UNHEARD_SECONDS, self._send_unheard)
+            return
         self._noted[story.job_id, story.attempt] = story
-        if urgent:
-            self._is_urgent = True
+        self._unheard.pop((story.job_id, story.attempt), None)
+        self._is_urgent |= urgent
         if self._sending is not None and not self._sending.done():
             return  # it looks again when its round trip is over
         if urgent:
@@ -57,6 +67,7 @@ class EventWriter:
     async def flush(self, seconds: float) -> None:
         """Write what is left, for so long at most."""
         deadline = time.monotonic() + seconds
+        self._take_unheard()
         while (self._noted or self._unsent) and time.monotonic() < deadline:
             if self._sending is None or self._sending.done():
                 self._send_now()
@@ -66,6 +77,18 @@ class EventWriter:
 
     def _send_later(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(COLLECT_SECONDS, self._send_now)
+
+    def _send_unheard(self) -> None:
+        self._take_unheard()
+        if self._noted and (self._sending is None or self._sending.done()):
+            self._send_now()
+
+    def _take_unheard(self) -> None:
+        if self._long_timer is not None:
+            self._long_timer.cancel()
+            self._long_timer = None
+        self._noted |= self._unheard
+        self._unheard = {}
 
     def _send_now(self) -> None:
         if self._timer is not None:
@@ -77,15 +100,19 @@ class EventWriter:
         while self._noted or self._unsent:
             self._is_urgent = False
             noted, self._noted = self._noted, {}
-            self._unsent += [(story, story.take()) for story in noted.values()]
+            self._unsent += [(story, said) for story in noted.values() if (said := story.take())]
             try:
-                lost = await self._log.append_many([(story.job_id, envelopes) for story, envelopes in self._unsent])
+                appended = await self._log.append_many(
+                    [(story.job_id, envelopes) for story, envelopes in self._unsent]
+                )
             except RedisFaultError as error:
                 await self._endure(error)
                 continue
-            for story in [story for story, _ in self._unsent if story.job_id in lost and not story.is_over]:
-                story.is_torn = True  # of one that is over, the row tells the end
-                self._noted[story.job_id, story.attempt] = story
+            for story, _ in self._unsent:
+                story.is_followed = story.job_id in appended.followed
+                if story.job_id in appended.lost and not story.is_over:
+                    story.is_torn = True  # of one that is over, the row tells the end
+                    self._noted[story.job_id, story.attempt] = story
             self._unsent = []
             self._pause = FIRST_PAUSE_SECONDS
             if self._noted and not self._is_urgent:

@@ -44,6 +44,8 @@ class Story:
         self.is_torn = False
         """Some of it never reached the log, so all of it must be told once more."""
         self.is_over = False
+        self.is_followed = True
+        """Somebody heard the last words at once, or nobody had the chance yet."""
 
     def say(self, event_type: EventType, data: JsonObject, *, urgent: bool = False) -> None:
         """Have an event written soon, or now."""

@@ -15,6 +15,7 @@ from storage.event_log.port import (
     LATEST_SECONDS,
     LATEST_TYPES,
     START,
+    Appended,
     Batch,
     Position,
     begins_log,
@@ -44,20 +45,21 @@ class MemoryEventLog:
         """Append a job's next events."""
         await self.append_many([(job_id, envelopes)])
 
-    async def append_many(self, batches: Sequence[Batch]) -> set[str]:
-        """Append the next events of many jobs; return those whose log was lost meanwhile."""
-        lost = set()
+    async def append_many(self, batches: Sequence[Batch]) -> Appended:
+        """Append the next events of many jobs."""
+        appended = Appended(set(), set())
         for job_id, envelopes in batches:
             log = self._log(job_id)
             for envelope in envelopes:
                 if log.top == START and not begins_log(envelope):
-                    lost.add(job_id)
+                    appended.lost.add(job_id)
                 else:
                     self._keep(job_id, log, envelope)
             if seconds := keep_seconds(envelopes):
                 log.expires_at = self._clock() + seconds
-            self._bell.tell(job_id, envelopes)
-        return lost
+            if self._bell.tell(job_id, envelopes):
+                appended.followed.add(job_id)
+        return appended
 
     async def read(self, job_id: str, after: str | None) -> list[Envelope]:
         """Return what a reader at `after` has yet to see."""

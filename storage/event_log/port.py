@@ -22,21 +22,31 @@ Batch = tuple[str, Sequence[Envelope]]
 """A job's id and its next events."""
 
 
+class Appended(NamedTuple):
+    """What became of batches, by job."""
+
+    lost: set[str]
+    """Whose log was lost meanwhile."""
+    followed: set[str]
+    """Of whom somebody heard at once."""
+
+
 class EventLog(Protocol):
     """The events of each job in order.
 
     Writers count `seq` from 1 without holes in each attempt, begin each attempt with `started` or `restarted`, and
     append `finished` after the row is finished. Appending twice is harmless. What a stale attempt appends is dropped,
     and so is what would begin a log in the middle: where a log was lost only a snapshot can begin it anew.
-    Whoever listens to a job's bell hears of each append, and what was appended when that is short.
+    Whoever listens to a job's events hears of each append, and what was appended when that is short; whoever waits for
+    its end only of that.
     """
 
     async def append(self, job_id: str, envelopes: Sequence[Envelope]) -> None:
         """Append a job's next events."""
         ...
 
-    async def append_many(self, batches: Sequence[Batch]) -> set[str]:
-        """Append the next events of many jobs in one round trip; return those whose log was lost meanwhile."""
+    async def append_many(self, batches: Sequence[Batch]) -> Appended:
+        """Append the next events of many jobs in one round trip."""
         ...
 
     async def read(self, job_id: str, after: str | None) -> list[Envelope]:

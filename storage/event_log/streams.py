@@ -14,11 +14,12 @@ from redis.exceptions import ResponseError
 
 from schemas.errors import RedisFaultError
 from schemas.events import Envelope, EventType
-from storage.bell import bell_channel, render_news
+from storage.bell import bell_channel, news_channel, render_news, tells_end
 from storage.event_log.port import (
     ENTRIES_KEPT,
     LATEST_SECONDS,
     LATEST_TYPES,
+    Appended,
     Batch,
     begins_log,
     keep_seconds,
@@ -41,18 +42,24 @@ class RedisEventLog:
         """Append a job's next events."""
         await self.append_many([(job_id, envelopes)])
 
-    async def append_many(self, batches: Sequence[Batch]) -> set[str]:
+    async def append_many(self, batches: Sequence[Batch]) -> Appended:
         """Append the next events of many jobs in one round trip; a failure may have stored some of them."""
-        asked: list[str] = []  # whom each answer is for
+        ends: list[int] = []  # where the answers of each batch end; the last one counts who heard of it
         async with redis_deadline(), self._client.pipeline(transaction=False) as pipeline:
             for job_id, envelopes in batches:
                 _append(pipeline, job_id, envelopes)
-                asked += [job_id] * (len(pipeline) - len(asked))
+                ends.append(len(pipeline))
             answers = await pipeline.execute(raise_on_error=False)
         for answer in answers:
             if isinstance(answer, Exception) and not _is_refusal(answer):
                 raise RedisFaultError from answer
-        return {job_id for job_id, answer in zip(asked, answers, strict=True) if answer is None}
+        appended = Appended(set(), set())
+        for (job_id, _), begin, end in zip(batches, [0, *ends], ends, strict=False):
+            if None in answers[begin:end]:
+                appended.lost.add(job_id)
+            if answers[end - 1]:
+                appended.followed.add(job_id)
+        return appended
 
     async def read(self, job_id: str, after: str | None) -> list[Envelope]:
         """Return what a reader at `after` has yet to see."""
@@ -109,7 +116,9 @@ def _append(pipeline: Pipeline, job_id: str, envelopes: Sequence[Envelope]) -> N
         pipeline.set(_latest(job_id, event_type), line, ex=LATEST_SECONDS)
     if seconds := keep_seconds(envelopes):
         pipeline.expire(stream, seconds)
-    pipeline.publish(bell_channel(job_id), render_news(lines))
+    if tells_end(envelopes):
+        pipeline.publish(bell_channel(job_id), render_news(lines[-1:]))
+    pipeline.publish(news_channel(job_id), render_news(lines))
 
 
 def _is_refusal(answer: Exception) -> bool:

@@ -56,6 +56,14 @@ async def test_a_ring_is_heard(bell: Bell) -> None:
         assert await waiting
 
 
+async def test_a_ring_is_heard_by_those_who_follow_the_events(bell: Bell) -> None:
+    async with bell.listen("job_1", to_events=True) as ring:
+        await settle(ring)
+        await bell.ring(["job_1"])
+        assert await ring.wait(SOON)
+        assert ring.take() is None  # a row changed: look
+
+
 async def test_a_ring_before_the_wait_is_not_lost(bell: Bell) -> None:
     async with bell.listen("job_1") as ring:
         await settle(ring)

@@ -172,14 +172,14 @@ async def test_a_log_that_was_lost_begins_anew_with_a_snapshot_and_never_in_the_
     events = attempt_of(1, SNAPSHOT_ENTRIES + 3)
     await log.append_many([(JOB, events[:10]), ("job_2", attempt_of(1, 2))])
     await log.erase([JOB])
-    assert await log.append_many([(JOB, events[10:20]), ("job_2", [event(1, 3)])]) == {JOB}
+    assert (await log.append_many([(JOB, events[10:20]), ("job_2", [event(1, 3)])])).lost == {JOB}
     assert await log.read(JOB, "1-10") == []
-    assert await log.append_many([(JOB, events[20:])]) == {JOB}
+    assert (await log.append_many([(JOB, events[20:])])).lost == {JOB}
     for after in (None, "1-10", "1-15"):
         assert await log.read(JOB, after) == events[SNAPSHOT_ENTRIES - 1 :]
-    assert await log.append_many([(JOB, [event(1, SNAPSHOT_ENTRIES + 4)])]) == set()
+    assert not (await log.append_many([(JOB, [event(1, SNAPSHOT_ENTRIES + 4)])])).lost
     await log.erase([JOB])
-    assert await log.append_many([(JOB, attempt_of(2, 2))]) == set()
+    assert not (await log.append_many([(JOB, attempt_of(2, 2))])).lost
 
 
 async def test_a_new_attempt_that_was_trimmed_begins_with_its_own_snapshot(log: EventLog) -> None:
@@ -195,9 +195,9 @@ async def test_each_job_has_a_log_of_its_own(log: EventLog) -> None:
     assert ids(await log.read("job_2", None)) == ["3-1"]
 
 
-async def test_an_append_rings_the_bell_of_each_job(log_and_bell: tuple[EventLog, Bell]) -> None:
+async def test_who_follows_a_job_hears_each_append(log_and_bell: tuple[EventLog, Bell]) -> None:
     log, bell = log_and_bell
-    async with bell.listen("job_1") as first, bell.listen("job_2") as second:
+    async with bell.listen("job_1", to_events=True) as first, bell.listen("job_2", to_events=True) as second:
         for ring in (first, second):
             assert await ring.wait(5)  # nothing is missed from here on
             assert ring.take() is None
@@ -207,9 +207,31 @@ async def test_an_append_rings_the_bell_of_each_job(log_and_bell: tuple[EventLog
         assert first.take() == attempt_of(1, 3)  # so that nobody need read who has read all before
 
 
-async def test_news_too_long_to_be_told_must_be_looked_at(log_and_bell: tuple[EventLog, Bell]) -> None:
+async def test_who_waits_for_the_end_hears_only_of_that(log_and_bell: tuple[EventLog, Bell]) -> None:
     log, bell = log_and_bell
     async with bell.listen(JOB) as ring:
+        assert await ring.wait(5)
+        assert ring.take() is None
+        await log.append(JOB, attempt_of(1, 3))
+        end = event(1, 5, EventType.FINISHED)
+        await log.append(JOB, [event(1, 4), end])
+        assert await ring.wait(5)
+        assert ring.take() == [end]
+
+
+async def test_who_writes_learns_whom_somebody_follows(log_and_bell: tuple[EventLog, Bell]) -> None:
+    log, bell = log_and_bell
+    batches = [("job_1", attempt_of(1, 1)), ("job_2", [*attempt_of(1, 1), event(1, 2, EventType.FINISHED)])]
+    async with bell.listen("job_1", to_events=True) as first, bell.listen("job_2") as second:
+        for ring in (first, second):
+            assert await ring.wait(5)
+        assert (await log.append_many(batches)).followed == {"job_1"}
+    assert not (await log.append_many([("job_3", attempt_of(1, 1))])).followed
+
+
+async def test_news_too_long_to_be_told_must_be_looked_at(log_and_bell: tuple[EventLog, Bell]) -> None:
+    log, bell = log_and_bell
+    async with bell.listen(JOB, to_events=True) as ring:
         assert await ring.wait(5)
         await log.append(JOB, [Envelope(1, 1, EventType.PREVIEW, 0.0, {"base64": "x" * NEWS_BYTES})])
         assert await ring.wait(5)

@@ -7,8 +7,9 @@ import pytest
 
 from schemas.errors import RedisFaultError
 from schemas.events import Envelope, EventType, Token
+from storage.bell import MemoryBell
 from storage.event_log.memory import MemoryEventLog
-from storage.event_log.port import SNAPSHOT_ENTRIES, Batch
+from storage.event_log.port import SNAPSHOT_ENTRIES, Appended, Batch
 from tasks import event_writer
 from tasks.event_writer import EventWriter
 from tasks.story import Story
@@ -20,11 +21,12 @@ class SickLog(MemoryEventLog):
     """A log that counts its writes and fails while it is sick."""
 
     def __init__(self) -> None:
-        super().__init__()
+        self.bell = MemoryBell()
+        super().__init__(self.bell)
         self.is_sick = False
         self.writes = 0
 
-    async def append_many(self, batches: Sequence[Batch]) -> set[str]:
+    async def append_many(self, batches: Sequence[Batch]) -> Appended:
         await asyncio.sleep(0)
         if self.is_sick:
             raise RedisFaultError
@@ -107,6 +109,57 @@ async def test_the_first_token_and_the_end_do_not_wait(
 async def test_what_comes_between_is_written_after_a_moment(log: SickLog, writer: EventWriter) -> None:
     begin(writer)
     await until(lambda: log.writes == 1)
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let those whom nobody follows wait for ever."""
+    monkeypatch.setattr(event_writer, "UNHEARD_SECONDS", 3600)
+
+
+@pytest.mark.usefixtures("patience")
+async def test_what_nobody_follows_is_collected_for_longer(log: SickLog, writer: EventWriter) -> None:
+    async with log.bell.listen("job_2", to_events=True):
+        unheard, followed = begin(writer), begin(writer, "job_2")
+        await until(lambda: log.writes == 1)  # only now it is known who is followed
+        unheard.say(EventType.LOG, {"message": "x"})
+        followed.say(EventType.LOG, {"message": "x"})
+        await until(lambda: log.writes == 2)
+    assert len(await log.read("job_2", None)) == 2
+    assert len(await log.read("job_1", None)) == 1
+    assert len(await read(log, writer)) == 2
+
+
+@pytest.mark.usefixtures("patience")
+async def test_what_nobody_follows_has_its_first_words_and_its_end_at_once(log: SickLog, writer: EventWriter) -> None:
+    story = begin(writer)
+    await until(lambda: log.writes == 1)
+    story.say_token(Token("first"))
+    await until(lambda: log.writes == 2)
+    story.say_token(Token(" second"))
+    story.say(EventType.FINISHED, {}, urgent=True)
+    await until(lambda: log.writes == 3)
+    assert [one.type for one in await log.read("job_1", None)] == ["started", "token", "token", "finished"]
+
+
+async def test_what_nobody_follows_is_written_after_a_while(log: SickLog, writer: EventWriter) -> None:
+    story = begin(writer)
+    await until(lambda: log.writes == 1)
+    story.say(EventType.LOG, {"message": "x"})
+    await until(lambda: log.writes == 2)
+
+
+async def test_whoever_comes_late_is_written_for_from_the_next_write_on(
+    log: SickLog, writer: EventWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = begin(writer)
+    await until(lambda: log.writes == 1)
+    async with log.bell.listen("job_1", to_events=True):
+        story.say(EventType.LOG, {"message": "x"})
+        await until(lambda: log.writes == 2)
+        monkeypatch.setattr(event_writer, "UNHEARD_SECONDS", 3600)
+        story.say(EventType.LOG, {"message": "x"})
+        await until(lambda: log.writes == 3)
 
 
 async def test_many_jobs_share_a_write(log: SickLog, writer: EventWriter) -> None:
