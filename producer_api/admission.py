@@ -27,7 +27,7 @@ from tasks.addresses import read_rules
 from tasks.counting import Counting
 from tasks.dispatch import Dispatcher, Origin, Request, check_request, hint_width, new_job
 from tasks.freshness import Fresh
-from tasks.images import settle
+from tasks.images import any_seed, settle
 from tasks.routing import find_model
 from tasks.text import Cost
 from tasks.webhooks.intake import row_of_webhook, webhook_of_row
@@ -125,7 +125,7 @@ class Admission:
         if isinstance(given, TextInput):
             given, cost = await self._counting.judge(given, model)
         elif isinstance(given, ImageInput):
-            given = settle(given, model)
+            given = settle(given, model, any_seed())
         return given.model_dump_json(exclude_defaults=True), cost, adapters
 
     async def _lay_out(self, job: NewJob, given: str, origin: Origin, request: Request) -> Submission:

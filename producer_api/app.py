@@ -18,7 +18,9 @@ from producer_api.routes import (
     embeddings,
     events,
     files,
+    generations,
     health,
+    images,
     jobs,
     keys,
     lora,
@@ -39,6 +41,7 @@ from producer_api.webhooks import EndpointChanges, EndpointRequest
 from schemas.errors import FaultError
 from tasks.doors.chat import ChatRequest
 from tasks.doors.embeddings import EmbeddingsRequest
+from tasks.doors.images import ImagesRequest
 from tasks.logs import get_logger
 
 log = get_logger(__name__)
@@ -81,9 +84,11 @@ def route_app() -> FastAPI:
     for routes in (
         jobs,
         text,
+        images,
         lora,
         chat,
         embeddings,
+        generations,
         events,
         results,
         files,
@@ -97,7 +102,7 @@ def route_app() -> FastAPI:
         app.include_router(routes.router)
     for routes in (health, metrics):
         app.include_router(routes.router)
-    doors = (text.TextRequest, lora.LoraRequest, ChatRequest, EmbeddingsRequest)
+    doors = (text.TextRequest, lora.LoraRequest, ChatRequest, EmbeddingsRequest, images.ImageRequest, ImagesRequest)
     describe(app, keys.KeyRequest, *doors, EndpointRequest, EndpointChanges)
     return app
 

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import AwareDatetime, Field
 
 from schemas.base import JsonObject, Strict
+from schemas.image import SafetyMode
 from schemas.jobs import Artifact, Job, Status
 
 
@@ -244,6 +245,29 @@ class EmbeddingList(Strict):
     usage: EmbeddingUsage
 
 
+class ImageAnswer(Strict):
+    """One picture: a link to it, or the picture itself."""
+
+    url: str | None = None
+    b64_json: str | None = None
+
+
+class SafetyAnswer(Strict):
+    """What a safety checker did."""
+
+    mode: SafetyMode
+    checker: str | None
+    blocked: int = Field(description="So many pictures are not given out.")
+
+
+class ImageList(Strict):
+    """The pictures."""
+
+    created: int
+    data: list[ImageAnswer]
+    safety: SafetyAnswer | None = Field(None, description="Not OpenAI's; there when pictures are missing.")
+
+
 class CalledFunctionAnswer(Strict):
     """The function that is to be called."""
 
@@ -307,4 +331,6 @@ class ChatCompletion(Strict):
 class LoraJob(Job):
     """A job whose result is at the top; its metrics have `latency_ms`, `tokens` and `gpu`, too."""
 
-    result: str | None = Field(description="The text, once the job has succeeded.")
+    result: str | None = Field(
+        description="Once the job has succeeded: the text, or the address of the first picture that was not blocked."
+    )

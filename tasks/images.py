@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 
 from schemas.catalog import Model
@@ -9,7 +10,8 @@ from schemas.errors import InvalidError
 from schemas.image import ImageInput, SafetyMode
 from tasks.safety import Guard
 
-SEEDS = 2**32
+SEED_BYTES = 4
+SEEDS = 256**SEED_BYTES
 """A chosen seed is below this, so that every language can hold it."""
 
 
@@ -57,7 +59,16 @@ def fill(given: ImageInput, model: Model) -> ImageInput:
     return given.model_copy(update=missing)
 
 
-def settle(given: ImageInput, model: Model) -> ImageInput:
+def settle(given: ImageInput, model: Model, seed: int) -> ImageInput:
     """Return the input as it is stored: whole, and with a seed, so that every attempt draws the same."""
-    seed = secrets.randbelow(SEEDS) if given.seed is None else given.seed
-    return fill(given, model).model_copy(update={"seed": seed})
+    return fill(given, model).model_copy(update={"seed": seed} if given.seed is None else {})
+
+
+def any_seed() -> int:
+    """Choose a seed."""
+    return secrets.randbelow(SEEDS)
+
+
+def seed_of(line: bytes) -> int:
+    """Return the seed of a batch's line that names none: the same whenever the line is read."""
+    return int.from_bytes(hashlib.sha256(line).digest()[:SEED_BYTES])

@@ -17,14 +17,16 @@ from producer_api.state import api_of
 from schemas.base import JsonObject
 from schemas.catalog import Catalog, Model
 from schemas.errors import InvalidError, NotFoundError, StokerError
-from schemas.jobs import JobFields, Kind, TextJob
+from schemas.image import AdapterUse, ImageInput, SafetyMode
+from schemas.jobs import ImageJob, JobFields, Kind, TextJob
 from schemas.text import Message, TextInput
 
 router = APIRouter(prefix="/v1/lora", tags=["lora"], route_class=PlainRoute)
 
 EXAMPLE = {"lora_id": "pirate", "prompt": "What is a queue?", "seed": 7, "max_tokens": 64}
+IMAGE = {"lora_id": "night", "prompt": "a red circle", "seed": 7, "steps": 8, "strength": 0.5}
+OF_IMAGES = ("negative_prompt", "steps", "safety_mode")
 WHOLE = 1.0
-NO_FILTER = "off"
 
 
 class LoraRequest(JobFields):
@@ -39,11 +41,11 @@ class LoraRequest(JobFields):
     strength: float | None = Field(None, ge=0, le=2, description="Of a text adapter always 1.")
     negative_prompt: str | None = Field(None, description="For image adapters.")
     steps: int | None = Field(None, description="For image adapters.")
-    safety_mode: str | None = Field(None, max_length=32, description="For image adapters; text takes `off` only.")
+    safety_mode: SafetyMode | None = Field(None, description="For image adapters; text takes `off` only.")
 
 
 WANTED = {
-    "requestBody": body("LoraRequest", {"a text adapter": {"value": EXAMPLE}}),
+    "requestBody": body("LoraRequest", {"a text adapter": {"value": EXAMPLE}, "an image adapter": {"value": IMAGE}}),
     "parameters": [PREFER, IDEMPOTENCY_KEY],
 }
 ANSWERS = {**shape(LoraJob), **answers(202, LoraJob, NotFoundError, *SUBMIT_ERRORS)}
@@ -79,16 +81,13 @@ def find_owner(catalog: Catalog, wanted: LoraRequest) -> Model:
     return found[0]
 
 
-def as_job(wanted: LoraRequest, owner: Model) -> TextJob:
+def as_job(wanted: LoraRequest, owner: Model) -> TextJob | ImageJob:
     """Return the job that runs the prompt."""
-    if owner.kind is not Kind.TEXT:
-        raise InvalidError(
-            f"'{wanted.lora_id}' belongs to the {owner.kind} model '{owner.alias}'; so far only adapters of text "
-            "models can be used here.",
-            param="lora_id",
-        )
-    _check_text_only(wanted)
     said = {name: getattr(wanted, name) for name in wanted.model_fields_set & JobFields.model_fields.keys()}
+    said["model"] = owner.alias
+    if owner.kind is Kind.IMAGE:
+        return ImageJob(kind=Kind.IMAGE, input=_image_input(wanted), **said)
+    _check_text_only(wanted)
     given = TextInput(
         messages=[Message(role="user", content=wanted.prompt)],
         adapter=wanted.lora_id,
@@ -96,7 +95,19 @@ def as_job(wanted: LoraRequest, owner: Model) -> TextJob:
         max_tokens=wanted.max_tokens,
         temperature=wanted.temperature,
     )
-    return TextJob(kind=Kind.TEXT, input=given, **{**said, "model": owner.alias})
+    return TextJob(kind=Kind.TEXT, input=given, **said)
+
+
+def _image_input(wanted: LoraRequest) -> ImageInput:
+    for name in ("max_tokens", "temperature"):
+        if getattr(wanted, name) is not None:
+            raise InvalidError(
+                f"'{name}' is for text adapters, '{wanted.lora_id}' is for images; take it out.", param=name
+            )
+    same = {name: getattr(wanted, name) for name in OF_IMAGES if getattr(wanted, name) is not None}
+    strength = WHOLE if wanted.strength is None else wanted.strength
+    adapters = [AdapterUse(id=wanted.lora_id, strength=strength)]
+    return ImageInput(prompt=wanted.prompt, seed=wanted.seed, adapters=adapters, **same)
 
 
 def _check_text_only(wanted: LoraRequest) -> None:
@@ -108,9 +119,9 @@ def _check_text_only(wanted: LoraRequest) -> None:
             )
     if wanted.strength not in (None, WHOLE):
         raise InvalidError("A text adapter works whole: leave 'strength' out, or send 1.", param="strength")
-    if wanted.safety_mode not in (None, NO_FILTER):
+    if wanted.safety_mode is SafetyMode.BLOCK:
         raise InvalidError(
-            f"Text is not filtered here, so 'safety_mode' can only be '{NO_FILTER}'; leave it out.",
+            "Text is not filtered here, so 'safety_mode' can only be 'off'; leave it out.",
             param="safety_mode",
         )
 
@@ -122,4 +133,5 @@ def add_result(view: JsonObject) -> JsonObject:
     if "run_ms" in metrics:
         latency_ms = round(metrics.get("queue_ms", 0) + metrics["run_ms"], 1)
     took = {"latency_ms": latency_ms, "tokens": usage.get("completion_tokens"), "gpu": metrics.get("device")}
-    return {**view, "result": output.get("text"), "metrics": {**metrics, **took}}
+    result = view["artifacts"][0]["url"] if view["kind"] == Kind.IMAGE and view["artifacts"] else output.get("text")
+    return {**view, "result": result, "metrics": {**metrics, **took}}

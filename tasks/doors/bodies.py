@@ -14,13 +14,16 @@ from schemas.batches import Endpoint
 from schemas.catalog import Catalog, Model
 from schemas.errors import InvalidError, JobError, StokerError
 from schemas.events import Produced
+from schemas.image import ImageInput
 from schemas.jobs import Kind
 from schemas.refusals import as_public, invalid
 from tasks.adapter_names import check_catalogs
 from tasks.doors.chat import ChatRequest, Heading, as_completion, read_chat
 from tasks.doors.embeddings import EmbeddingsRequest, as_list, read_embeddings
 from tasks.doors.failures import door_error, door_param, failure_of
+from tasks.doors.images import ImagesRequest, images_of_line, read_images_line
 from tasks.doors.native import NativeRequest, as_result, read_native
+from tasks.images import seed_of, settle
 from tasks.inputs import Input, check_input
 
 Body = TypeVar("Body")
@@ -69,9 +72,7 @@ class Door:
 
 def read_line(endpoint: Endpoint, line: bytes, catalog: Catalog) -> Asked:
     """Read a line that is known to be well-formed; whatever is wrong with its body is raised as its door would."""
-    door = DOORS.get(endpoint)
-    if door is None:
-        raise InvalidError(f"Batches for {endpoint} cannot be run here yet.", param="url")
+    door = DOORS[endpoint]
     try:
         read = door.line.validate_json(line, strict=True)
         model, given = door.read(read.body, catalog)
@@ -79,6 +80,8 @@ def read_line(endpoint: Endpoint, line: bytes, catalog: Catalog) -> Asked:
         raise _refusal(door, line, error) from None
     check_input(given, model)
     check_catalogs(given, model)
+    if isinstance(given, ImageInput):
+        given = settle(given, model, seed_of(line))
     return Asked(read.custom_id, model, given, lambda made: door.answer(read.body, model, made))
 
 
@@ -87,7 +90,7 @@ def refuse_line(endpoint: Endpoint, error: StokerError, request_id: str | None) 
     public = failure_of(error.as_job_error()) if isinstance(error, JobError) else error
     if endpoint is Endpoint.JOBS:
         return as_public(public).status, as_public(public).as_wire_error(request_id)
-    public.param = door_param(public.param, Kind.EMBEDDING if endpoint is Endpoint.EMBEDDINGS else Kind.TEXT)
+    public.param = door_param(public.param, KINDS[endpoint])
     return door_error(public, request_id)
 
 
@@ -114,8 +117,12 @@ def _embeddings_answer(wanted: EmbeddingsRequest, model: Model, made: Made) -> J
     return as_list(wanted.encoding_format, model.alias, made.output, made.usage)
 
 
+def _images_answer(_: ImagesRequest, __: Model, made: Made) -> JsonObject:
+    return images_of_line(made.created_at, made.output, made.produced)
+
+
 def _native_answer(_: Any, model: Model, made: Made) -> JsonObject:
-    return as_result(model, made.output, made.usage)
+    return as_result(model, made.output, made.usage, made.produced)
 
 
 DOORS = {
@@ -125,6 +132,14 @@ DOORS = {
     Endpoint.EMBEDDINGS: Door(
         TypeAdapter(Line[EmbeddingsRequest]), TypeAdapter(EmbeddingsRequest), read_embeddings, _embeddings_answer
     ),
+    Endpoint.IMAGES: Door(
+        TypeAdapter(Line[ImagesRequest]), TypeAdapter(ImagesRequest), read_images_line, _images_answer
+    ),
     Endpoint.JOBS: Door(TypeAdapter(Line[NativeRequest]), TypeAdapter(NativeRequest), read_native, _native_answer),
 }
-"""What can be run; images come with their kind."""
+KINDS = {
+    Endpoint.CHAT_COMPLETIONS: Kind.TEXT,
+    Endpoint.EMBEDDINGS: Kind.EMBEDDING,
+    Endpoint.IMAGES: Kind.IMAGE,
+}
+"""What each of OpenAI's endpoints makes."""

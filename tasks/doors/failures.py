@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from schemas.base import JsonObject
 from schemas.errors import (
     ContextLengthError,
@@ -17,12 +19,20 @@ from schemas.errors import (
 from schemas.jobs import Kind
 from schemas.refusals import as_public
 
+RENAMED = {
+    Kind.EMBEDDING: re.compile(r"^texts"),
+    Kind.IMAGE: re.compile(r"^(width|height)$"),
+}
+"""What a door calls otherwise than the input of its kind."""
+NAMES = {Kind.EMBEDDING: "input", Kind.IMAGE: "size"}
+
 
 def door_param(param: str | None, kind: Kind = Kind.TEXT) -> str | None:
     """Return a field's name as a door knows it that has no `input`."""
-    if param is None or kind is not Kind.EMBEDDING:
-        return param.removeprefix("input.") if param else param
-    return param.removeprefix("input.").replace("texts", "input", 1)
+    if param is None:
+        return None
+    bare = param.removeprefix("input.")
+    return RENAMED[kind].sub(NAMES[kind], bare) if kind in RENAMED else bare
 
 
 def door_status(error: StokerError) -> int:

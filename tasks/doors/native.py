@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -9,6 +11,7 @@ from pydantic import Field
 from schemas.base import JsonObject, Strict
 from schemas.catalog import Catalog, Model
 from schemas.embedding import EmbeddingInput
+from schemas.events import Produced
 from schemas.image import ImageInput
 from schemas.jobs import Kind
 from schemas.text import TextInput
@@ -53,6 +56,11 @@ def read_native(wanted: TextAsked | ImageAsked | EmbeddingAsked, catalog: Catalo
     return model, wanted.input
 
 
-def as_result(model: Model, output: JsonObject, used: JsonObject) -> JsonObject:
-    """Return an answer."""
-    return {"kind": model.kind.value, "model": model.alias, "output": output, "usage": used}
+def as_result(model: Model, output: JsonObject, used: JsonObject, produced: Sequence[Produced] = ()) -> JsonObject:
+    """Return an answer; what the engine made beside its output is in it, because a line has no objects of its own."""
+    answer = {"kind": model.kind.value, "model": model.alias, "output": output, "usage": used}
+    files = [
+        {"name": one.name, "content_type": one.content_type, "base64": base64.b64encode(one.content).decode()}
+        for one in produced
+    ]
+    return {**answer, "artifacts": files} if files else answer

@@ -9,7 +9,16 @@ from schemas.base import JsonObject
 from schemas.batches import Endpoint
 from schemas.catalog import Catalog
 from schemas.embedding import EmbeddingInput
-from schemas.errors import EngineError, EngineRefusedError, InputTooLongError, JobTimeoutError, StokerError
+from schemas.errors import (
+    EngineError,
+    EngineRefusedError,
+    InputTooLongError,
+    InvalidError,
+    JobTimeoutError,
+    StokerError,
+)
+from schemas.events import Produced
+from schemas.image import ImageInput
 from schemas.text import TextInput
 from tasks.doors.bodies import Asked, Made, read_line, refuse_line
 
@@ -24,6 +33,7 @@ CATALOG = Catalog.model_validate(
                 "adapters": {"pirate": {"source": "p"}},
                 **COMMON,
             },
+            "paint": {"alias": "paint", "kind": "image", "adapters": {"ink": {"source": "i"}}, **COMMON},
             "vectors": {"alias": "vectors", "kind": "embedding", "dimensions": [2], **COMMON},
         }
     }
@@ -136,3 +146,40 @@ def test_how_a_line_failed_is_said_as_its_door_says_it(error: StokerError, statu
     said, answer = refuse_line(Endpoint.CHAT_COMPLETIONS, error, None)
     assert (said, answer["error"]["code"]) == (status, code)
     assert answer["error"]["message"] == error.message
+
+
+def test_an_images_line_has_its_pictures_in_the_answer() -> None:
+    asked = read(Endpoint.IMAGES, {"model": "paint:ink", "prompt": "x", "size": "64x32", "n": 2})
+    assert isinstance(asked.input, ImageInput)
+    assert (asked.input.width, asked.input.height, asked.input.n, asked.input.steps) == (64, 32, 2, 25)
+    assert [use.id for use in asked.input.adapters] == ["ink"]
+    output = {
+        "images": [{"name": None, "blocked": "no"}, {"name": "image-1.png"}],
+        "safety": {"mode": "block", "checker": "basic", "blocked": 1},
+    }
+    answer = asked.answer(replace(MADE, output=output, produced=[Produced("image-1.png", "image/png", b"pixels")]))
+    assert answer == {"created": 12, "data": [{"b64_json": "cGl4ZWxz"}], "safety": output["safety"]}
+
+
+def test_a_line_that_names_no_seed_has_always_the_same() -> None:
+    seeds = [
+        asked.input.seed
+        for body in ({"model": "paint", "prompt": "x"}, {"model": "paint", "prompt": "x"}, {"prompt": "y"})
+        if isinstance((asked := read(Endpoint.IMAGES, body)).input, ImageInput)
+    ]
+    assert seeds[0] == seeds[1] != seeds[2]
+
+
+def test_an_images_line_has_no_links_and_calls_its_size_so() -> None:
+    with pytest.raises(InvalidError, match="have no links to their pictures"):
+        read(Endpoint.IMAGES, {"prompt": "x", "response_format": "url"})
+    with pytest.raises(InvalidError) as refused:
+        read(Endpoint.IMAGES, {"prompt": "x", "size": "4096x4096"})
+    status, told = refuse_line(Endpoint.IMAGES, refused.value, None)
+    assert (status, told["error"]["param"]) == (400, "size")
+
+
+def test_a_native_line_has_its_pictures_beside_the_output() -> None:
+    asked = read(Endpoint.JOBS, {"kind": "image", "model": "paint", "input": {"prompt": "x"}})
+    answer = asked.answer(replace(MADE, output={}, produced=[Produced("image-0.png", "image/png", b"pixels")]))
+    assert answer["artifacts"] == [{"name": "image-0.png", "content_type": "image/png", "base64": "cGl4ZWxz"}]

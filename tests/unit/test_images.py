@@ -7,7 +7,7 @@ import pytest
 from schemas.catalog import Model
 from schemas.errors import ContentPolicyError, InvalidError
 from schemas.image import ImageInput
-from tasks.images import check_image, fill, settle
+from tasks.images import any_seed, check_image, fill, seed_of, settle
 
 MODEL = Model.model_validate(
     {
@@ -45,13 +45,15 @@ def test_what_is_left_out_is_filled_from_the_models_table() -> None:
 
 def test_what_is_said_stays() -> None:
     said = {"width": 16, "height": 24, "steps": 1, "guidance": 0, "seed": 0, "safety_mode": "off", "scheduler": "ddim"}
-    assert settle(given(**said), MODEL) == given(**said)
+    assert settle(given(**said), MODEL, 7) == given(**said)
 
 
 def test_a_seed_is_chosen_once_and_is_small_enough_for_everybody() -> None:
-    seeds = [settle(given(), MODEL).seed for _ in range(50)]
-    assert all(seed is not None and 0 <= seed < 2**32 for seed in seeds)
-    assert len(set(seeds)) == len(seeds)
+    assert settle(given(), MODEL, 7).seed == 7
+    for seeds in ([any_seed() for _ in range(50)], [seed_of(b"%d" % number) for number in range(50)]):
+        assert all(0 <= seed < 2**32 for seed in seeds)
+        assert len(set(seeds)) == len(seeds)
+    assert seed_of(b"a line") == seed_of(b"a line")
 
 
 @pytest.mark.parametrize(
