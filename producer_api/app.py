@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 
+from producer_api.batch_wishes import BODIES
 from producer_api.body import BodyLimit
 from producer_api.edge import Edge
 from producer_api.errors import handle_errors
 from producer_api.openapi import describe, operation_id
 from producer_api.routes import (
+    batches,
     chat,
     deliveries,
     embeddings,
@@ -92,6 +94,7 @@ def route_app() -> FastAPI:
         events,
         results,
         files,
+        batches,
         webhooks,
         deliveries,
         models,
@@ -103,7 +106,7 @@ def route_app() -> FastAPI:
     for routes in (health, metrics):
         app.include_router(routes.router)
     doors = (text.TextRequest, lora.LoraRequest, ChatRequest, EmbeddingsRequest, images.ImageRequest, ImagesRequest)
-    describe(app, keys.KeyRequest, *doors, EndpointRequest, EndpointChanges)
+    describe(app, keys.KeyRequest, *doors, *BODIES, EndpointRequest, EndpointChanges)
     return app
 
 

@@ -14,9 +14,9 @@ from starlette.requests import Request
 from producer_api.services import Services
 from producer_api.uploads import Uploads
 from schemas.base import JsonObject, Strict
-from schemas.errors import FaultError, NotFoundError
+from schemas.errors import ConflictError, FaultError, NotFoundError
 from schemas.files import Purpose
-from storage import files
+from storage import batches, files
 from storage.files import FileFilter, FileRow
 from storage.objects.port import Reader, file_key
 
@@ -102,7 +102,15 @@ class Files:
 
     async def delete(self, file_id: str, caller_id: str) -> None:
         """Delete a file: first its row, then its bytes."""
-        if not await self._database.atransact(lambda connection: files.delete(connection, file_id, caller_id)):
+
+        def write(connection: Any) -> bool:
+            is_there = files.delete(connection, file_id, caller_id)
+            batch_id = batches.unfinished_with(connection, file_id) if is_there else None
+            if batch_id is not None:
+                raise ConflictError(f"The batch '{batch_id}' still needs this file; cancel it or wait for its end.")
+            return is_there
+
+        if not await self._database.atransact(write):
             raise _unknown(file_id)
         with suppress(FaultError):  # the sweep finds what is left
             await self._run(self._objects.delete, [file_key(file_id)])

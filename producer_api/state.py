@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from producer_api.admission import Admission
 from producer_api.authentication import Keys, Scope
+from producer_api.batches import Batches
 from producer_api.files import Files
 from producer_api.health import Health, examine
 from producer_api.measures import Measures
@@ -41,6 +42,7 @@ class Api:
     queues: Queues
     webhooks: Webhooks
     files: Files
+    batches: Batches
     health: Fresh[Health]
 
 
@@ -61,6 +63,7 @@ def build_api(services: Services) -> Api:
         queues=Queues(services, dispatcher, webhooks),
         webhooks=webhooks,
         files=Files(services),
+        batches=Batches(services),
         health=Fresh(lambda: examine(services), HEALTH_SECONDS),
     )
 

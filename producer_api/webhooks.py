@@ -11,7 +11,7 @@ from producer_api.listing import seconds_of
 from producer_api.services import Services
 from schemas.base import JsonObject, Strict
 from schemas.errors import NotFoundError
-from schemas.webhooks import ENDS, DeliveryStatus, Events, Url, WebhookEvent
+from schemas.webhooks import ALL_ENDS, BatchEvent, DeliveryStatus, Events, Url, WebhookEvent
 from storage.hints import AsyncHints
 from storage.webhooks import endpoints
 from storage.webhooks.deliveries import AttemptRow, Delivery, DeliveryFilter
@@ -26,7 +26,7 @@ class EndpointRequest(Strict):
     """An endpoint that is wanted."""
 
     url: Url
-    events: Events = ENDS
+    events: Events = ALL_ENDS
     description: str = Field("", max_length=500)
 
 
@@ -45,7 +45,7 @@ class EndpointAnswer(Strict):
     id: str
     object: Literal["webhook.endpoint"]
     url: str
-    events: list[WebhookEvent]
+    events: list[WebhookEvent | BatchEvent]
     description: str
     enabled: bool
     disabled_reason: str | None = Field(description="Why we disabled it; enabling it again clears this.")
@@ -80,7 +80,7 @@ class DeliveryAnswer(Strict):
     id: str
     object: Literal["webhook.delivery"]
     event: str
-    job: str | None
+    job: str | None = Field(description="The job, or the batch, whose event this is.")
     endpoint: str | None
     url: str | None = Field(description="Of a job's own webhook; an endpoint's deliveries go to its address of then.")
     status: DeliveryStatus

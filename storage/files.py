@@ -66,6 +66,13 @@ def find(connection: sa.Connection, file_id: str, caller_id: str) -> FileRow | N
     return FileRow(*row) if row else None
 
 
+def hold(connection: sa.Connection, file_id: str, caller_id: str) -> FileRow | None:
+    """Find a caller's file, and have nobody delete it before this transaction ends."""
+    query = sa.select(files).where(files.c.id == file_id, files.c.caller_id == caller_id, ALIVE)
+    row = connection.execute(query.with_for_update(read=True)).one_or_none()
+    return FileRow(*row) if row else None
+
+
 def page(connection: sa.Connection, wanted: FileFilter) -> list[FileRow]:
     """Return up to limit + 1 files in the order of their ids: the one too many says that there are more."""
     query = sa.select(files).where(files.c.caller_id == wanted.caller_id, ALIVE)

@@ -10,10 +10,11 @@ import sqlalchemy as sa
 
 from schemas.jobs import Status
 from storage.clock import db_now
-from storage.dialects import insert_new, insert_or_meet
+from storage.dialects import insert_new
+from storage.idempotency import Admitted, Wish, meet
 from storage.rows import Ended, JobRow
 from storage.statements import Statement
-from storage.tables import IS_CLAIMABLE, idempotency_keys, job_inputs, jobs, webhook_endpoints
+from storage.tables import IS_CLAIMABLE, job_inputs, jobs, webhook_endpoints
 
 # Statuses are literals: a plan that serves every parameter cannot use an index that is for one status.
 WAITING = jobs.c.status == sa.literal_column(f"'{Status.QUEUED.value}'")
@@ -61,15 +62,6 @@ class Submission:
     fingerprint: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """The job that now stands for a submission: the new one, or the one its idempotency key named before."""
-
-    job_id: str
-    is_new: bool
-    same_request: bool = True
-
-
 BORN = {"status": Status.QUEUED.value, "attempt": 0, "lost": 0, "errors": 0, "cancel_requested": 0}
 SAID = tuple(field.name for field in fields(NewJob))
 COPIED = tuple(name for name in SAID if name != "webhook")
@@ -107,15 +99,9 @@ def _admit(connection: sa.Connection, submission: Submission) -> Admitted:
     job = submission.job
     if submission.idempotency_key is None:
         return Admitted(job.id, is_new=True)
-    row = {
-        "caller_id": job.caller_id,
-        "key": submission.idempotency_key,
-        "fingerprint": submission.fingerprint,
-        "job_id": job.id,
-        "created_at": job.created_at,
-    }
-    known = connection.execute(insert_or_meet(idempotency_keys, connection.dialect.name), row).one()
-    return Admitted(known.job_id, known.job_id == job.id, known.fingerprint == submission.fingerprint)
+    return meet(
+        connection, Wish(job.caller_id, submission.idempotency_key, submission.fingerprint, job.id, job.created_at)
+    )
 
 
 def find(connection: sa.Connection, job_id: str, caller_id: str | None = None) -> JobRow | None:

@@ -15,7 +15,7 @@ from producer_api.files import FileAnswer, FileDeletion, FileList, FileQuery, fi
 from producer_api.openapi import CALLER, Responses, door_errors, shape
 from producer_api.state import Api, api_of
 from schemas.base import JsonObject
-from schemas.errors import MalformedError, NotFoundError, TooLargeError, UploadTimeoutError
+from schemas.errors import ConflictError, MalformedError, NotFoundError, TooLargeError, UploadTimeoutError
 from schemas.files import JSON_LINES
 from storage.objects.port import disposition
 
@@ -88,9 +88,9 @@ async def get_file_content(request: Request, file_id: str) -> Response:
     return StreamingResponse(await api.files.open(file), headers=headers, media_type=JSON_LINES)
 
 
-@router.delete("/{file_id}", responses={**shape(FileDeletion), **door_errors(NotFoundError)})
+@router.delete("/{file_id}", responses={**shape(FileDeletion), **door_errors(NotFoundError, ConflictError)})
 async def delete_file(request: Request, file_id: str) -> Response:
-    """Delete a file."""
+    """Delete a file. One that a batch still needs stays until the batch has ended."""
     api = api_of(request)
     key = await api.keys.authenticate(request, Scope.SUBMIT)
     await api.files.delete(file_id, key.caller_id)

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from schemas.webhooks import BATCH_EVENTS
+from storage.batches import BatchRow
 from storage.clock import NOW, db_now
 from storage.rows import JobRow
-from storage.tables import job_inputs, jobs, webhook_attempts, webhook_deliveries
+from storage.tables import batches, job_inputs, jobs, webhook_attempts, webhook_deliveries
 from storage.webhooks import endpoints, secrets
 from storage.webhooks.deliveries import DELIVERED, EXHAUSTED, PENDING, PENDING_IS, Delivery
 from storage.webhooks.endpoints import Endpoint
@@ -78,6 +80,7 @@ class Context:
     """What deliveries are rendered and signed with, read in one go."""
 
     jobs: Mapping[str, JobRow]
+    batches: Mapping[str, BatchRow]
     inputs: Mapping[str, str]
     endpoints: Mapping[str, Endpoint]
     secrets: Mapping[str, Secrets]
@@ -87,8 +90,10 @@ def context(connection: sa.Connection, claimed: Sequence[Delivery]) -> Context:
     """Read everything that these deliveries are about."""
     job_ids = {one.job_id for one in claimed if one.job_id}
     given = sa.select(job_inputs.c.job_id, job_inputs.c.input).where(job_inputs.c.job_id.in_(job_ids))
+    which = sa.select(batches).where(batches.c.id.in_({one.job_id for one in claimed if one.event in BATCH_EVENTS}))
     return Context(
         jobs={row.id: JobRow(*row) for row in connection.execute(sa.select(jobs).where(jobs.c.id.in_(job_ids)))},
+        batches={row.id: BatchRow(*row) for row in connection.execute(which)},
         inputs={row.job_id: row.input for row in connection.execute(given) if row.input is not None},
         endpoints=endpoints.by_id(connection, {one.endpoint_id for one in claimed if one.endpoint_id}),
         secrets=secrets.of_callers(connection, {one.caller_id for one in claimed if one.endpoint_id is None}),

@@ -8,7 +8,7 @@ from pydantic_core import from_json
 
 from schemas.base import JsonObject
 from schemas.errors import UrlRefusedError
-from schemas.webhooks import JobWebhook
+from schemas.webhooks import BatchWebhook, JobWebhook
 from storage.rows import to_json
 from tasks.addresses import Rules, Target
 
@@ -21,8 +21,8 @@ def check_url(rules: Rules, url: str, param: str) -> Target:
         raise UrlRefusedError(refused.message, param=param) from None
 
 
-def row_of_webhook(wanted: JobWebhook, rules: Rules, base: str) -> str | None:
-    """Return what a job's row says of its own webhook; `base` is what the links in its deliveries begin with."""
+def row_of_webhook(wanted: JobWebhook | BatchWebhook, rules: Rules, base: str) -> str | None:
+    """Return what a row says of its own webhook; `base` is what the links in its deliveries begin with."""
     origin = check_url(rules, wanted.url, "webhook.url").origin
     return to_json({"base": base, "url": wanted.url, "origin": origin, "events": words(wanted.events)})
 

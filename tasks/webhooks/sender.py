@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import partial
 
 from schemas.errors import FaultError, UrlRefusedError
+from schemas.webhooks import BATCH_EVENTS
 from storage.database import Database
 from storage.objects.port import ObjectStore
 from storage.webhooks import secrets, sending
@@ -25,7 +26,7 @@ from tasks.egress import Egress, Reply, UnreachableError
 from tasks.logs import get_logger
 from tasks.settings import TaskSettings
 from tasks.webhooks import schedule
-from tasks.webhooks.message import render_job, render_test
+from tasks.webhooks.message import render_batch, render_job, render_test
 from tasks.webhooks.receivers import Receivers
 from tasks.webhooks.signing import sign
 
@@ -199,11 +200,19 @@ class Sender:
     def _render(self, delivery: Delivery, context: Context) -> bytes:
         if delivery.event == TEST_EVENT:
             return render_test(delivery)
+        if delivery.event in BATCH_EVENTS:
+            return self._render_batch(delivery, context)
         row = context.jobs.get(delivery.job_id or "")
         if row is None:
             raise UndeliverableError("The job is no longer kept.")
         given = context.inputs.get(row.id)
         return render_job(delivery, row, given, self._objects, self._settings.presign_seconds)
+
+    def _render_batch(self, delivery: Delivery, context: Context) -> bytes:
+        row = context.batches.get(delivery.job_id or "")
+        if row is None:
+            raise UndeliverableError("The batch is no longer kept.")
+        return render_batch(delivery, row)
 
     async def _record(self, result: Result) -> None:
         """Write a result down, however long SQL is sick: until the lease is over nobody else sends it."""

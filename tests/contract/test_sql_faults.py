@@ -17,7 +17,8 @@ from schemas.errors import DatabaseFaultError, InvalidError
 from storage import database as database_module
 from storage import dialects, jobs
 from storage.database import Database
-from storage.jobs import Admitted, Submission
+from storage.idempotency import Admitted
+from storage.jobs import Submission
 from tests.contract.relay import Relay
 from tests.contract.sql import new_job, status_of, submit
 

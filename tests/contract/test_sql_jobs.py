@@ -9,7 +9,8 @@ from schemas.errors import InvalidError
 from schemas.jobs import TERMINAL, Status
 from storage import jobs, retention
 from storage.database import Database
-from storage.jobs import Admitted, Canceled, Submission
+from storage.idempotency import Admitted
+from storage.jobs import Canceled, Submission
 from storage.rows import Ended, JobRow
 from tests.contract.sql import CALLER, QUEUE, claim, claim_one, finish, new_job, row, status_of, submit
 

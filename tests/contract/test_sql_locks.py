@@ -12,6 +12,7 @@ from schemas.jobs import Status
 from storage import claims, dialects, jobs, workers
 from storage.claims import Ending, Release
 from storage.database import Database
+from storage.idempotency import Admitted
 from storage.tables import jobs as table
 from tests.contract.sql import claim, claim_one, finish, new_job, row, status_of, submit
 
@@ -139,7 +140,7 @@ def test_a_repeated_submission_waits_for_the_first(postgres: Database) -> None:
             assert jobs.submit(connection, [first])[0].is_new
             replay = threads.submit(postgres.write, jobs.submit, second)
             wait_until_somebody_waits(postgres)
-        assert replay.result(PATIENCE_SECONDS) == jobs.Admitted(first.job.id, is_new=False)
+        assert replay.result(PATIENCE_SECONDS) == Admitted(first.job.id, is_new=False)
 
 
 def wait_until_somebody_waits(database: Database) -> None:

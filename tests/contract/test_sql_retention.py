@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from schemas.jobs import Status
 from storage import jobs, retention
 from storage.database import Database
-from storage.jobs import Admitted, Submission
+from storage.idempotency import Admitted
+from storage.jobs import Submission
 from storage.rows import Ended
 from storage.tables import jobs as table
 from tests.contract.sql import QUEUE, claim, claim_one, finish, new_job, row, status_of, submit

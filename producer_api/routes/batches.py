@@ -1,0 +1,159 @@
+"""Batches as OpenAI's clients make, list, read and cancel them; pause, resume and partial output are our own."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter
+from pydantic import ValidationError
+from pydantic_core import from_json
+from starlette.requests import Request
+from starlette.responses import Response
+
+from producer_api.answers import json_answer
+from producer_api.authentication import Scope
+from producer_api.batch_wishes import (
+    BODIES,
+    BatchAnswer,
+    BatchList,
+    BatchQuery,
+    BatchWanted,
+    PlainBatchAnswer,
+    PlainBatchWanted,
+)
+from producer_api.doors import DoorRoute
+from producer_api.jobs import origin_of
+from producer_api.openapi import CALLER, IDEMPOTENCY_KEY, REFERENCE, door_errors, shape
+from producer_api.state import Api, api_of
+from schemas.base import JsonObject
+from schemas.errors import (
+    ConflictError,
+    IdempotencyMismatchError,
+    MalformedError,
+    NotFoundError,
+    TooLargeError,
+    UrlRefusedError,
+)
+from schemas.refusals import invalid
+from storage.batches import BatchFilter
+from tasks.batch_views import batch_view
+
+router = APIRouter(prefix="/v1/batches", tags=["openai"], route_class=DoorRoute)
+
+OF_A_FILE = {"input_file_id": "file_…", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+PLAIN = {"inputs": [{"kind": "text", "model": "chat", "input": {"prompt": "Say hello."}}], "completion_window": "1h"}
+WANTED: JsonObject = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"anyOf": [{"$ref": REFERENCE.format(model=one.__name__)} for one in BODIES]},
+                "examples": {"of a file": {"value": OF_A_FILE}, "of inputs": {"value": PLAIN}},
+            }
+        },
+    },
+    "parameters": [IDEMPOTENCY_KEY],
+}
+MADE = {
+    **shape(BatchAnswer),
+    **shape(PlainBatchAnswer, 202),
+    **door_errors(MalformedError, NotFoundError, TooLargeError, IdempotencyMismatchError, UrlRefusedError),
+}
+LIST: JsonObject = {
+    "parameters": [
+        {"name": name, "in": "query", "description": said.pop("description"), "schema": said}
+        for name, said in BatchQuery.model_json_schema()["properties"].items()
+    ]
+}
+LOOK = {"parameters": [CALLER]}
+SEEN = {**shape(BatchAnswer), **door_errors(NotFoundError)}
+STEERED = {**shape(BatchAnswer), **door_errors(NotFoundError, ConflictError)}
+LONG_BYTES = 64 * 2**10
+"""Longer bodies are read in a thread."""
+
+
+@router.post("", responses=MADE, openapi_extra=WANTED)
+async def create_batch(request: Request) -> Response:
+    """Make a batch of an uploaded file, as OpenAI's API does; or of `inputs` that come along (202)."""
+    api = api_of(request)
+    key = await api.keys.authenticate(request, Scope.SUBMIT)
+    content = await request.body()
+    if len(content) > LONG_BYTES:
+        wanted = await asyncio.to_thread(_read, content)
+    else:
+        wanted = _read(content)
+    origin = origin_of(request, key.caller_id)
+    if isinstance(wanted, BatchWanted):
+        row, is_new = await api.batches.create(wanted, origin)
+        return json_answer(batch_view(row), 200, _replayed(is_new))
+    row, is_new = await api.batches.create_plain(wanted, origin)
+    counts = {"total": row.total or len(wanted.inputs), "completed": row.completed, "failed": row.failed}
+    headers = {"Location": f"{origin.base}{router.prefix}/{row.id}", **_replayed(is_new)}
+    return json_answer(batch_view(row) | counts, 202, headers)
+
+
+@router.get("", responses={**shape(BatchList), **door_errors()}, openapi_extra=LIST)
+async def list_batches(request: Request) -> Response:
+    """List your batches, newest first."""
+    api = api_of(request)
+    key = await api.keys.authenticate(request, Scope.READ)
+    wanted = BatchQuery.model_validate(dict(request.query_params))
+    caller_id = await api.keys.caller_of(key, wanted.caller or None)
+    found = await api.batches.page(BatchFilter(caller_id, wanted.limit, wanted.after or None))
+    data = [batch_view(row) for row in found[: wanted.limit]]
+    ends = {"first_id": data[0]["id"] if data else None, "last_id": data[-1]["id"] if data else None}
+    return json_answer({"object": "list", "data": data, "has_more": len(found) > wanted.limit, **ends})
+
+
+@router.get("/{batch_id}", responses=SEEN, openapi_extra=LOOK)
+async def get_batch(request: Request, batch_id: str) -> Response:
+    """Look at a batch."""
+    api = api_of(request)
+    return json_answer(batch_view(await api.batches.find(batch_id, await _owner(api, request, Scope.READ))))
+
+
+@router.post("/{batch_id}/cancel", responses=SEEN, openapi_extra=LOOK)
+async def cancel_batch(request: Request, batch_id: str) -> Response:
+    """Cancel a batch: what has ended so far is in its files. One that has ended stays as it is."""
+    api = api_of(request)
+    return json_answer(batch_view(await api.batches.cancel(batch_id, await _owner(api, request, Scope.SUBMIT))))
+
+
+@router.post("/{batch_id}/pause", responses=STEERED, openapi_extra=LOOK)
+async def pause_batch(request: Request, batch_id: str) -> Response:
+    """Let no more lines of a batch begin; those that run go on. Its completion window goes on, too."""
+    return await _pause(request, batch_id, paused=True)
+
+
+@router.post("/{batch_id}/resume", responses=STEERED, openapi_extra=LOOK)
+async def resume_batch(request: Request, batch_id: str) -> Response:
+    """Let the lines of a paused batch begin again."""
+    return await _pause(request, batch_id, paused=False)
+
+
+async def _pause(request: Request, batch_id: str, *, paused: bool) -> Response:
+    api = api_of(request)
+    owner = await _owner(api, request, Scope.SUBMIT)
+    return json_answer(batch_view(await api.batches.pause(batch_id, owner, paused=paused)))
+
+
+async def _owner(api: Api, request: Request, scope: Scope) -> str:
+    """Return whose batch a request is about."""
+    key = await api.keys.authenticate(request, scope)
+    return await api.keys.caller_of(key, request.query_params.get("caller"))
+
+
+def _read(content: bytes) -> BatchWanted | PlainBatchWanted:
+    try:
+        said = from_json(content)
+    except ValueError as error:
+        raise MalformedError(f"The request body is not valid JSON ({error}); send one JSON object.") from None
+    model = PlainBatchWanted if isinstance(said, dict) and "inputs" in said else BatchWanted
+    try:
+        return model.model_validate_json(content, strict=True)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def _replayed(is_new: bool) -> dict[str, str]:  # noqa: FBT001 - its only argument
+    return {} if is_new else {"Idempotent-Replayed": "true"}
