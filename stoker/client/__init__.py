@@ -2,9 +2,10 @@
 
 from stoker.client.asynchronous import AsyncStoker
 from stoker.client.blocking import Stoker
-from stoker.client.documents import Artifact, Drain, Event, Job, JobFailure, Key, Model, Queue, Worker
+from stoker.client.documents import Artifact, Batch, Drain, Event, Job, JobFailure, Key, Model, Queue, Worker
 from stoker.client.errors import (
     ApiError,
+    BatchTimeoutError,
     ConflictError,
     DamagedError,
     ForbiddenError,
@@ -25,6 +26,8 @@ __all__ = [
     "ApiError",
     "Artifact",
     "AsyncStoker",
+    "Batch",
+    "BatchTimeoutError",
     "ConflictError",
     "DamagedError",
     "Drain",

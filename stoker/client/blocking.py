@@ -9,7 +9,9 @@ from typing import Any, Self, TypeVar, Unpack
 import httpx
 
 from stoker.client.api import PAGE_JOBS, PATIENCE_SECONDS, Api, JobFilter, JobRef, job_request
-from stoker.client.connection import choose_address, http_options, request_of
+from stoker.client.batch_api import BatchApi
+from stoker.client.batches import Batches
+from stoker.client.connection import choose_address, form_of, http_options, request_of
 from stoker.client.documents import Artifact, Drain, Event, Job, Key, Model, Queue, Worker
 from stoker.client.exchange import Call, Flow
 
@@ -30,6 +32,7 @@ class Stoker:
         self.url = address.url
         self._api_key = address.api_key
         self._api = Api(address.url, patience_seconds)
+        self.batches = Batches(BatchApi(address.url, patience_seconds), self._run, self._open)
         self._http = httpx.Client(**http_options(address.url))
 
     def __enter__(self) -> Self:
@@ -204,4 +207,9 @@ class Stoker:
 
     def _send(self, call: Call) -> httpx.Response:
         time.sleep(call.pause_seconds)
-        return self._http.send(request_of(self._http, call, self._api_key))
+        with form_of(call) as form:
+            return self._http.send(request_of(self._http, call, self._api_key, form))
+
+    def _open(self, call: Call) -> httpx.Response:
+        time.sleep(call.pause_seconds)
+        return self._http.send(request_of(self._http, call, self._api_key), stream=True)

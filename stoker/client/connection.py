@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +40,26 @@ def _trust() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def request_of(http: httpx.Client | httpx.AsyncClient, call: Call, api_key: str) -> httpx.Request:
+@contextmanager
+def form_of(call: Call) -> Iterator[dict[str, Any]]:
+    """Return what a call sends beside its head: JSON, or a form with a file that is read while it is sent."""
+    if call.file is None:
+        yield {"json": call.body}
+        return
+    with call.file.open("rb") as content:
+        yield {"data": dict(call.body or {}), "files": {"file": (call.file.name, content)}}
+
+
+def request_of(
+    http: httpx.Client | httpx.AsyncClient, call: Call, api_key: str, form: Mapping[str, Any] | None = None
+) -> httpx.Request:
     """Return a call as httpx sends it."""
     key = {"Authorization": f"Bearer {api_key}"} if call.wants_key else {}
     timeout = httpx.Timeout(call.read_seconds, connect=CONNECT_SECONDS)
     return http.build_request(
         call.method,
         call.url,
-        json=call.body,
+        **({"json": call.body} if form is None else form),
         params=dict(call.params) or None,
         headers={**call.headers, **key},
         timeout=timeout,

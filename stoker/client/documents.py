@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Generic, Self, TypeVar, cast, overload
 
 T = TypeVar("T")
 
 TERMINAL = frozenset({"succeeded", "failed", "canceled", "expired"})
 """The statuses that end a job."""
+
+
+BATCH_TERMINAL = frozenset({"completed", "failed", "expired", "cancelled"})
+"""The statuses that end a batch."""
 
 
 class Document:
@@ -54,6 +58,13 @@ class Moment(Field[datetime | None]):
 
     def _read(self, value: Any) -> datetime | None:
         return None if value is None else datetime.fromisoformat(value)
+
+
+class Epoch(Field[datetime | None]):
+    """A field that holds a time as OpenAI's objects do: in seconds since 1970."""
+
+    def _read(self, value: Any) -> datetime | None:
+        return None if value is None else datetime.fromtimestamp(value, UTC)
 
 
 class Artifact(Document):
@@ -120,6 +131,55 @@ class Job(Document):
     def has_succeeded(self) -> bool:
         """Whether it ended well."""
         return self.status == "succeeded"
+
+
+class Batch(Document):
+    """A batch as it was when the API was asked."""
+
+    id = Field[str]()
+    endpoint = Field[str]()
+    input_file_id = Field[str]()
+    completion_window = Field[str]()
+    status = Field[str]()
+    paused = Field[bool]()
+    output_file_id = Field[str | None]()
+    error_file_id = Field[str | None]()
+    usage = Field[dict[str, Any]]()
+    metadata = Field[dict[str, str] | None]()
+    created_at = Epoch()
+    in_progress_at = Epoch()
+    expires_at = Epoch()
+    finalizing_at = Epoch()
+    completed_at = Epoch()
+    failed_at = Epoch()
+    expired_at = Epoch()
+    cancelling_at = Epoch()
+    cancelled_at = Epoch()
+
+    @property
+    def total(self) -> int:
+        """How many lines it has; 0 until its file is validated."""
+        return int(self.raw["request_counts"]["total"])
+
+    @property
+    def completed(self) -> int:
+        """How many lines have their answer."""
+        return int(self.raw["request_counts"]["completed"])
+
+    @property
+    def failed(self) -> int:
+        """How many lines ended without an answer; the error file says why."""
+        return int(self.raw["request_counts"]["failed"])
+
+    @property
+    def flaws(self) -> list[dict[str, Any]]:
+        """Why its file cannot be a batch: `line`, `code` and `message` of each flaw."""
+        return list((self.raw.get("errors") or {}).get("data") or ())
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its status is one that never changes."""
+        return self.status in BATCH_TERMINAL
 
 
 class Model(Document):

@@ -3,6 +3,7 @@
 StokerError
 ├── UnreachableError           no answer, or none that can be read
 ├── WaitTimeoutError           the job goes on; we stopped waiting (a TimeoutError, too)
+├── BatchTimeoutError          the same of a batch
 ├── DamagedError               the bytes that came are not those that were stored
 └── ApiError                   an answer that is an error: code, message, param, request_id, status
     ├── InvalidError                400, 413, 422: mend the request
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 if TYPE_CHECKING:
-    from stoker.client.documents import Job
+    from stoker.client.documents import Batch, Job
 
 
 class StokerError(Exception):
@@ -43,6 +44,14 @@ class WaitTimeoutError(StokerError, TimeoutError):
     def __init__(self, message: str, job: Job) -> None:
         super().__init__(message)
         self.job = job
+
+
+class BatchTimeoutError(StokerError, TimeoutError):
+    """The batch had not ended in time; `batch` is what it was at last."""
+
+    def __init__(self, message: str, batch: Batch) -> None:
+        super().__init__(message)
+        self.batch = batch
 
 
 class DamagedError(StokerError):

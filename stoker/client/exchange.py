@@ -12,6 +12,7 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -46,6 +47,8 @@ class Call:
     read_seconds: float = ANSWER_SECONDS
     pause_seconds: float = 0.0
     """How long to wait before it is sent."""
+    file: Path | None = None
+    """A file that goes with it, as the field `file` of a form."""
 
 
 Flow = Generator[Call, httpx.Response, T]

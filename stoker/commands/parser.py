@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from stoker.commands.batch_words import add_batch
 from stoker.commands.options import days, moment, once_key, pair, seconds
 from stoker.commands.webhook_words import add_webhooks
 
@@ -33,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_submit(commands)
     _add_jobs(commands)
+    add_batch(_add(commands, "batch", "list your batches, run a file of requests, or steer a batch"))
     _add_queues(commands)
     _add_workers(commands)
     _add(commands, "models", "list the models of the catalog")

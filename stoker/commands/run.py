@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 from stoker.client import ServiceError, Stoker, StokerError, UnauthenticatedError
-from stoker.commands import demo, jobs, keys, models, queues, submit, watch, webhooks, workers
+from stoker.commands import batch, demo, jobs, keys, models, queues, submit, watch, webhooks, workers
 from stoker.commands.context import Context, StoppedError
 from stoker.commands.given import UsageError
 from stoker.commands.screen import Screen
@@ -27,6 +27,7 @@ COMMANDS: dict[str, Callable[[Context], int]] = {
     "delete": jobs.delete,
     "result": jobs.result,
     "jobs": jobs.jobs,
+    "batch": batch.batch,
     "queues": queues.queues,
     "workers": workers.workers,
     "models": models.models,

@@ -12,8 +12,13 @@ from stoker.commands.words import columns, fit, harmless, one_line
 
 COLOURS = {
     "succeeded": 32,
+    "completed": 32,
     "ready": 32,
     "running": 36,
+    "in_progress": 36,
+    "finalizing": 36,
+    "validating": 33,
+    "cancelling": 33,
     "queued": 33,
     "paused": 33,
     "loading": 33,
@@ -22,6 +27,7 @@ COLOURS = {
     "no_worker": 31,
     "revoked": 31,
     "canceled": 90,
+    "cancelled": 90,
     "expired": 90,
 }
 BOLD, DIM = 1, 2
