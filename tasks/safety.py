@@ -11,9 +11,9 @@ from schemas.errors import CatalogError, ContentPolicyError
 from schemas.image import ImageInput, SafetyMode, SafetyReport
 from tasks.safety_words import find_banned
 
-SKIN_SHARE = 0.6
+SKIN_SHARE = 0.8
 """A picture of which so much has the hue of skin is blocked."""
-SAMPLES_A_SIDE = 64
+SAMPLES_A_SIDE = 32
 LOWEST_CB, HIGHEST_CB, LOWEST_CR, HIGHEST_CR = 77, 127, 133, 173
 """Where the skin of all people lies in the plane of hues, whatever its brightness (Chai and Ngan, 1999)."""
 
@@ -47,8 +47,8 @@ class BasicChecker:
 def _skin_share(width: int, height: int, rgb: bytes) -> float:
     columns = range(0, width, max(1, width // SAMPLES_A_SIDE))
     rows = range(0, height, max(1, height // SAMPLES_A_SIDE))
-    found = sum(_is_skin(*rgb[(row * width + column) * 3 :][:3]) for row in rows for column in columns)
-    return found / (len(columns) * len(rows))
+    starts = [(row * width + column) * 3 for row in rows for column in columns]
+    return sum(_is_skin(rgb[start], rgb[start + 1], rgb[start + 2]) for start in starts) / len(starts)
 
 
 def _is_skin(red: int, green: int, blue: int) -> bool:
@@ -91,7 +91,6 @@ class Guard:
     def __init__(self, given: ImageInput, model: Model) -> None:
         is_on = given.safety_mode is SafetyMode.BLOCK and model.image.safety
         self._name = model.image.safety if is_on else None
-        self._blocked = 0
 
     def check_prompt(self, prompt: str) -> None:
         """Refuse a prompt that its checker will not have."""
@@ -103,12 +102,10 @@ class Guard:
             )
 
     def judge_picture(self, width: int, height: int, rgb: bytes) -> str | None:
-        """Return why a picture must not be given out, and remember it; nothing when it may."""
-        why = find_checker(self._name).judge_picture(width, height, rgb) if self._name else None
-        self._blocked += why is not None
-        return why
+        """Return why nobody may see a picture, or a preview of it; nothing when they may."""
+        return find_checker(self._name).judge_picture(width, height, rgb) if self._name else None
 
-    def report(self) -> SafetyReport:
+    def report(self, blocked: int) -> SafetyReport:
         """Return what was done, for the output."""
         mode = SafetyMode.BLOCK if self._name else SafetyMode.OFF
-        return SafetyReport(mode=mode.value, checker=self._name, blocked=self._blocked)
+        return SafetyReport(mode=mode.value, checker=self._name, blocked=blocked)

@@ -13,6 +13,7 @@ from schemas.catalog import Model
 from schemas.events import Finished, Produced, ProgressMade
 from schemas.image import ImageInput, ImageMade
 from tasks.adapters import AdapterFile
+from tasks.safety import Guard
 from workers.engines.image_batching import Canvas, Group
 from workers.engines.pictures import Pixels, write_picture
 
@@ -38,11 +39,19 @@ News = ProgressMade | Glimpse | Painted | Exception | None
 """What a request is told; None when it is aborted."""
 
 
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """One of a job's images that nobody will see."""
+
+    why: str
+
+
 class Drawing:
     """One request from its prompt to its pictures."""
 
-    def __init__(self, given: ImageInput) -> None:
+    def __init__(self, given: ImageInput, guard: Guard) -> None:
         self.given = given
+        self._guard = guard
         self.group = Group(
             given.width or 0,
             given.height or 0,
@@ -55,7 +64,7 @@ class Drawing:
         self.is_aborted = False
         self.news: asyncio.Queue[News] = asyncio.Queue()
         self._recipe: JsonObject = {}
-        self._made: dict[int, Produced] = {}
+        self._made: dict[int, Produced | Blocked] = {}
         self._company = 0
         self._told = 0.0
         self._began_at = perf_counter()
@@ -97,23 +106,33 @@ class Drawing:
             canvas.is_wanted = False
         self.news.put_nowait(why)
 
+    def judge(self, pixels: Pixels) -> str | None:
+        """Return why nobody may see a picture, or a preview of it; nothing when they may."""
+        height, width, _ = pixels.shape
+        return self._guard.judge_picture(width, height, pixels.tobytes())
+
     def write(self, painted: Painted) -> None:
-        """Make a file of an image; it takes a while."""
-        form, seed = self.given.format, self.canvases[painted.index].seed
-        content = write_picture(painted.pixels, form, {**self._recipe, "seed": seed})
-        self._made[painted.index] = Produced(f"image-{painted.index}.{form.ending}", form.content_type, content)
+        """Make a file of an image, if it may be seen; it takes a while."""
+        if why := self.judge(painted.pixels):
+            self._made[painted.index] = Blocked(why)
+        else:
+            form, seed = self.given.format, self.canvases[painted.index].seed
+            content = write_picture(painted.pixels, form, {**self._recipe, "seed": seed})
+            self._made[painted.index] = Produced(f"image-{painted.index}.{form.ending}", form.content_type, content)
         self._company = max(self._company, painted.company)
 
     def finish(self) -> list[Produced | Finished]:
         """Return the last events."""
-        files = [self._made[canvas.index] for canvas in self.canvases]
-        width, height = self.group.width, self.group.height
-        images: list[ImageMade] = [
-            {"name": file.name, "seed": canvas.seed, "width": width, "height": height}
-            for file, canvas in zip(files, self.canvases, strict=True)
-        ]
-        safety = {"mode": self.given.safety_mode or "off", "checker": None, "blocked": 0}
+        made = [self._made[canvas.index] for canvas in self.canvases]
+        files = [one for one in made if isinstance(one, Produced)]
+        images = [self._describe(one, canvas) for one, canvas in zip(made, self.canvases, strict=True)]
+        output = {"images": images, "safety": self._guard.report(len(made) - len(files))}
         draw_ms = round((perf_counter() - self._began_at) * 1000, 1)
         metrics = {"draw_ms": draw_ms, "images_in_batch": self._company}
-        output = {"images": images, "safety": safety}
         return [*files, Finished(output, usage={"images": len(images)}, metrics=metrics)]
+
+    def _describe(self, made: Produced | Blocked, canvas: Canvas) -> ImageMade:
+        width, height = self.group.width, self.group.height
+        if isinstance(made, Blocked):
+            return {"name": None, "seed": canvas.seed, "width": width, "height": height, "blocked": made.why}
+        return {"name": made.name, "seed": canvas.seed, "width": width, "height": height}

@@ -23,6 +23,7 @@ from schemas.image import ImageDefaults, ImageInput
 from tasks.adapters import AdapterFile, AdapterSource
 from tasks.engine import Capacity, EngineRequest, EngineState
 from tasks.logs import get_logger
+from tasks.safety import Guard
 from workers.engines.adapters import Residents
 from workers.engines.catalog_adapters import CatalogAdapters
 from workers.engines.drawing import Drawing, Glimpse, Painted
@@ -30,7 +31,7 @@ from workers.engines.image_batching import BatchSizes, Canvas, Group, Turns
 from workers.engines.image_options import ImageOptions
 from workers.engines.options import read_options
 from workers.engines.painting import AbandonedError, Look, MemoryShortError, Painter
-from workers.engines.pictures import PREVIEW_TYPE, write_preview
+from workers.engines.pictures import PREVIEW_TYPE, Pixels, write_preview
 
 BATCHES_AHEAD = 2
 """The gate closes when so many batches are inside: the one that is drawn and the next."""
@@ -88,7 +89,7 @@ class ImageEngine:
     async def run(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
         """Run a request in the company of all others."""
         given = _read_input(request, self._model.image)
-        drawing = self._inside[request.job_id] = Drawing(given)
+        drawing = self._inside[request.job_id] = Drawing(given, Guard(given, self._model))
         try:
             self._check_can(given)
             async with self._residents.hold([use.id for use in given.adapters]) as adapters:
@@ -159,7 +160,8 @@ class ImageEngine:
             if isinstance(news, Painted):
                 await _in_thread(self._writing, drawing.write, news)
             elif isinstance(news, Glimpse):
-                yield Preview(await _in_thread(self._writing, write_preview, news.pixels), PREVIEW_TYPE)
+                if (preview := await _in_thread(self._writing, _preview, drawing, news.pixels)) is not None:
+                    yield preview
             else:
                 yield news
         for event in drawing.finish():
@@ -253,6 +255,10 @@ class ImageEngine:
         self.state = EngineState.DEAD
         for drawing in self._inside.values():
             drawing.stop(EngineDeadError())
+
+
+def _preview(drawing: Drawing, pixels: Pixels) -> Preview | None:
+    return None if drawing.judge(pixels) else Preview(write_preview(pixels), PREVIEW_TYPE)
 
 
 def _tell_step(canvases: Sequence[Canvas], step: int, glimpses: dict[Drawing, Glimpse]) -> None:
