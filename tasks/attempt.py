@@ -155,9 +155,7 @@ class Attempt:
     async def _store(self, file: Produced) -> JsonObject:
         key = object_key(self.job.id, self.job.attempt, file.name)
         self._keys.append(key)
-
-        put = partial(self._workplace.objects.put, key, file.content, file.content_type)
-        sha256 = await insist(lambda: self._in_thread(put))
+        sha256 = await insist(partial(self._workplace.objects.aput, key, file.content, file.content_type))
         described = {"name": file.name, "content_type": file.content_type, "bytes": len(file.content)}
         if file.name != OUTPUT_NAME:  # readers get the output itself in a moment
             self._story.say(EventType.ARTIFACT, described)

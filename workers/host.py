@@ -8,6 +8,8 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+import uvloop
+
 from schemas.base import JsonObject
 from tasks.engine import Engine, EngineState
 from tasks.logs import get_logger
@@ -23,7 +25,7 @@ class Host:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.loop = asyncio.new_event_loop()
+        self.loop = uvloop.new_event_loop()
         self._over = self.loop.create_future()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 

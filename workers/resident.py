@@ -61,6 +61,7 @@ class Resident:
     ) -> None:
         self._model = model
         self._ready_file = ready_file
+        self._objects = stores.objects
         self._redis = async_client(stores.settings.redis_url)
         self._host = Host(create_engine(model, place.device, _weights(stores).locate))
         self._gate = Gate()
@@ -150,6 +151,7 @@ class Resident:
         await self._hint_line.flush()
         await self._news_line.flush()
         await self._control.aclose()
+        await self._objects.aclose()
         await self._redis.aclose()
 
 

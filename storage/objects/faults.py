@@ -22,5 +22,5 @@ def faults() -> Iterator[None]:
         if error.response.get("Error", {}).get("Code") in _MISSING:
             raise NotFoundError from error
         raise ObjectStoreFaultError from error
-    except (BotoCoreError, HTTPError) as error:
+    except (BotoCoreError, HTTPError, OSError) as error:
         raise ObjectStoreFaultError from error

@@ -52,6 +52,10 @@ class MemoryObjectStore:
             self._objects[check_key(key)] = (content, datetime.now(UTC))
         return hashlib.sha256(content).hexdigest()
 
+    async def aput(self, key: str, content: bytes, content_type: str) -> str:
+        """Store an object."""
+        return self.put(key, content, content_type)
+
     def get(self, key: str) -> bytes:
         """Return an object's bytes."""
         with self._lock:
@@ -131,6 +135,9 @@ class MemoryObjectStore:
 
     def close(self) -> None:
         """Memory has no connections."""
+
+    async def aclose(self) -> None:
+        """Memory has none for an event loop either."""
 
 
 def _address(key: str, options: dict[str, str | int]) -> str:

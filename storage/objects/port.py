@@ -53,13 +53,17 @@ class Reader(Protocol):
 
 
 class ObjectStore(Protocol):
-    """Bytes under keys. Every call may block for seconds, so it belongs into a thread; only presigning does not.
+    """Bytes under keys. Calls may block for seconds, so they belong into threads; `aput` and presigning do not.
 
     A sick store raises ObjectStoreFaultError, a key that is no key ValueError.
     """
 
     def put(self, key: str, content: bytes, content_type: str) -> str:
         """Store an object, replacing what was there; return its SHA-256."""
+        ...
+
+    async def aput(self, key: str, content: bytes, content_type: str) -> str:
+        """Like put, without blocking the event loop."""
         ...
 
     def get(self, key: str) -> bytes:
@@ -111,7 +115,11 @@ class ObjectStore(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Let go of threads' connections."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of the running event loop's connections."""
         ...
 
 

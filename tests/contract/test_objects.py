@@ -1,5 +1,6 @@
 """What every object store does, and what S3's addresses do when somebody follows them."""
 
+import asyncio
 import hashlib
 import os
 import secrets
@@ -75,7 +76,26 @@ def keys(store: ObjectStore, prefix: str, after: str | None = None, limit: int =
     return [entry.key for entry in store.list(prefix, after, limit)]
 
 
-@pytest.mark.parametrize("content", [b"", b"bytes", bytes(range(256)) * 4096], ids=["none", "few", "a megabyte"])
+CONTENTS = pytest.mark.parametrize(
+    "content", [b"", b"bytes", bytes(range(256)) * 4096], ids=["none", "few", "a megabyte"]
+)
+
+
+@CONTENTS
+async def test_what_is_put_from_an_event_loop_is_got(store: ObjectStore, content: bytes) -> None:
+    assert await store.aput("a/b", content, TEXT) == hashlib.sha256(content).hexdigest()
+    assert await asyncio.to_thread(store.get, "a/b") == content
+    await store.aclose()
+
+
+async def test_an_event_loop_puts_many_at_once(store: ObjectStore) -> None:
+    await asyncio.gather(*(store.aput(f"a/{number:03}", b"%d" % number, TEXT) for number in range(200)))
+    assert await asyncio.to_thread(keys, store, "a/", None, 300) == [f"a/{number:03}" for number in range(200)]
+    assert await asyncio.to_thread(store.get, "a/117") == b"117"
+    await store.aclose()
+
+
+@CONTENTS
 def test_what_is_put_is_got(store: ObjectStore, content: bytes) -> None:
     assert store.put("a/b", content, TEXT) == hashlib.sha256(content).hexdigest()
     assert store.get("a/b") == content

@@ -1,5 +1,6 @@
 """However S3 is sick, callers see one error that is worth another try."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,8 +14,29 @@ from schemas.errors import ObjectStoreFaultError
 from storage.objects.s3 import S3ObjectStore
 from tests.services import S3Server, run_s3
 
+Put = Callable[[S3ObjectStore, str], object]
+
+
+def put(store: S3ObjectStore, key: str) -> object:
+    return store.put(key, b"x", "text/plain")
+
+
+def aput(store: S3ObjectStore, key: str) -> object:
+    """Put from an event loop of its own."""
+
+    async def work() -> None:
+        try:
+            await store.aput(key, b"x", "text/plain")
+        finally:
+            await store.aclose()
+
+    return asyncio.run(work())
+
+
+PUTS = pytest.mark.parametrize("store_one", [put, aput])
 CALLS: dict[str, Callable[[S3ObjectStore], object]] = {
-    "put": lambda store: store.put("a/b", b"x", "text/plain"),
+    "put": lambda store: put(store, "a/b"),
+    "aput": lambda store: aput(store, "a/b"),
     "get": lambda store: store.get("a/b"),
     "head": lambda store: store.head("a/b"),
     "delete": lambda store: store.delete(["a/b"]),
@@ -95,20 +117,22 @@ def moody_endpoint() -> Iterator[str]:
         yield endpoint
 
 
+@PUTS
 @pytest.mark.parametrize("key", ["a/refused", "a/silent"])
-def test_a_put_is_sent_once_more(moody_endpoint: str, key: str) -> None:
+def test_a_put_is_sent_once_more(moody_endpoint: str, key: str, store_one: Put) -> None:
     with store_at(moody_endpoint, "key", "secret") as store:
-        store.put(key, b"x", "text/plain")
+        store_one(store, key)
     assert Moody.seen == [f"/stoker/{key}"] * 2
 
 
+@PUTS
 def test_a_put_takes_the_proxy_that_the_environment_names(
-    moody_endpoint: str, monkeypatch: pytest.MonkeyPatch
+    moody_endpoint: str, monkeypatch: pytest.MonkeyPatch, store_one: Put
 ) -> None:
     monkeypatch.setenv("http_proxy", moody_endpoint)
     monkeypatch.setenv("no_proxy", "")
     with store_at("http://s3.example.com", "key", "secret") as store:
-        store.put("a/b", b"x", "text/plain")
+        store_one(store, "a/b")
     assert set(Moody.seen) == {"http://s3.example.com/stoker/a/b"}
 
 
