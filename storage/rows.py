@@ -8,10 +8,12 @@ from typing import Any
 
 from schemas.base import JsonObject
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
 
 def to_json(value: Any) -> str | None:
     """Return compact JSON text for a column; nothing for nothing."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False) if value else None
+    return _ENCODER.encode(value) if value else None
 
 
 def from_json(text: str | None) -> Any:

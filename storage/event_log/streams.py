@@ -9,10 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from redis.asyncio.client import Pipeline
-from redis.exceptions import ResponseError
-
-from schemas.errors import RedisFaultError
 from schemas.events import Envelope, EventType
 from storage.bell import bell_channel, news_channel, render_news, tells_end
 from storage.event_log.port import (
@@ -28,8 +24,43 @@ from storage.event_log.port import (
 )
 from storage.redis import AsyncRedis, redis_deadline
 
-_FIELD = b"e"
-_REFUSAL = "equal or smaller than the target stream top item"
+_FIELD = b"e"  # of each entry; the script names it as well
+# A command of its own for each of these, with an answer of its own, would cost a worker several times as much.
+_APPEND = f"""
+local jobs = tonumber(ARGV[1])
+for place = jobs + 1, #KEYS do
+  redis.call('SET', KEYS[place], ARGV[place - jobs + 1], 'EX', {LATEST_SECONDS})
+end
+local at, lost, followed = #KEYS - jobs + 2, {{}}, {{}}
+for place = 1, jobs do
+  local stream, count, seconds = KEYS[place], tonumber(ARGV[at]), tonumber(ARGV[at + 1])
+  local told, news, bell, ending = unpack(ARGV, at + 2, at + 5)
+  at = at + 6
+  for _ = 1, count do
+    local stored
+    if ARGV[at] == '1' then
+      stored = redis.pcall('XADD', stream, 'MAXLEN', {ENTRIES_KEPT}, ARGV[at + 1], 'e', ARGV[at + 2])
+    else
+      stored = redis.pcall('XADD', stream, 'NOMKSTREAM', 'MAXLEN', {ENTRIES_KEPT}, ARGV[at + 1], 'e', ARGV[at + 2])
+    end
+    at = at + 3
+    if not stored then
+      lost[#lost + 1] = place
+    elseif stored.err and not string.find(stored.err, 'equal or smaller than the target stream top item', 1, true) then
+      return stored
+    end
+  end
+  if seconds > 0 then
+    redis.call('EXPIRE', stream, seconds)
+  end
+  if bell ~= '' then
+    redis.call('PUBLISH', bell, ending)
+  end
+  if redis.call('PUBLISH', told, news) > 0 then
+    followed[#followed + 1] = place
+  end
+end
+return {{lost, followed}}"""
 
 
 class RedisEventLog:
@@ -37,6 +68,7 @@ class RedisEventLog:
 
     def __init__(self, client: AsyncRedis) -> None:
         self._client = client
+        self._append = client.register_script(_APPEND)
 
     async def append(self, job_id: str, envelopes: Sequence[Envelope]) -> None:
         """Append a job's next events."""
@@ -44,22 +76,13 @@ class RedisEventLog:
 
     async def append_many(self, batches: Sequence[Batch]) -> Appended:
         """Append the next events of many jobs in one round trip; a failure may have stored some of them."""
-        ends: list[int] = []  # where the answers of each batch end; the last one counts who heard of it
-        async with redis_deadline(), self._client.pipeline(transaction=False) as pipeline:
-            for job_id, envelopes in batches:
-                _append(pipeline, job_id, envelopes)
-                ends.append(len(pipeline))
-            answers = await pipeline.execute(raise_on_error=False)
-        for answer in answers:
-            if isinstance(answer, Exception) and not _is_refusal(answer):
-                raise RedisFaultError from answer
-        appended = Appended(set(), set())
-        for (job_id, _), begin, end in zip(batches, [0, *ends], ends, strict=False):
-            if None in answers[begin:end]:
-                appended.lost.add(job_id)
-            if answers[end - 1]:
-                appended.followed.add(job_id)
-        return appended
+        latest = dict(one for job_id, envelopes in batches for one in _latest_lines(job_id, envelopes))
+        keys = [*(_stream(job_id) for job_id, _ in batches), *latest]
+        said = [word for job_id, envelopes in batches for word in _words(job_id, envelopes)]
+        async with redis_deadline():
+            answer: Any = await self._append(keys=keys, args=[len(batches), *latest.values(), *said])
+        lost, followed = ({batches[place - 1][0] for place in places} for places in answer)
+        return Appended(lost, followed)
 
     async def read(self, job_id: str, after: str | None) -> list[Envelope]:
         """Return what a reader at `after` has yet to see."""
@@ -97,29 +120,22 @@ def _latest(job_id: str, event_type: EventType) -> str:
     return f"stoker:latest:{job_id}:{event_type}"
 
 
-def _append(pipeline: Pipeline, job_id: str, envelopes: Sequence[Envelope]) -> None:
-    stream = _stream(job_id)
-    newest: dict[EventType, bytes] = {}
+def _words(job_id: str, envelopes: Sequence[Envelope]) -> list[str | bytes | int]:
+    """Return what the script is told of one job."""
     lines = [envelope.to_json() for envelope in envelopes]
+    words: list[str | bytes | int] = [
+        len(lines),
+        keep_seconds(envelopes) or 0,
+        news_channel(job_id),
+        render_news(lines),
+        *((bell_channel(job_id), render_news(lines[-1:])) if tells_end(envelopes) else ("", "")),
+    ]
     for envelope, line in zip(envelopes, lines, strict=True):
-        pipeline.xadd(
-            stream,
-            {_FIELD: line},
-            id=envelope.id,
-            maxlen=ENTRIES_KEPT,
-            approximate=False,
-            nomkstream=not begins_log(envelope),
-        )
-        if envelope.type in LATEST_TYPES:
-            newest[envelope.type] = line
-    for event_type, line in newest.items():
-        pipeline.set(_latest(job_id, event_type), line, ex=LATEST_SECONDS)
-    if seconds := keep_seconds(envelopes):
-        pipeline.expire(stream, seconds)
-    if tells_end(envelopes):
-        pipeline.publish(bell_channel(job_id), render_news(lines[-1:]))
-    pipeline.publish(news_channel(job_id), render_news(lines))
+        words += [int(begins_log(envelope)), envelope.id, line]
+    return words
 
 
-def _is_refusal(answer: Exception) -> bool:
-    return isinstance(answer, ResponseError) and _REFUSAL in str(answer)
+def _latest_lines(job_id: str, envelopes: Sequence[Envelope]) -> list[tuple[str, bytes]]:
+    return [
+        (_latest(job_id, envelope.type), envelope.to_json()) for envelope in envelopes if envelope.type in LATEST_TYPES
+    ]

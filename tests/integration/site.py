@@ -207,11 +207,14 @@ def until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE_SE
 
 def left_behind(process: Process) -> list[psutil.Process]:
     """What still runs in a process's session."""
-    return [
-        other
-        for other in psutil.process_iter()
-        if other.status() != psutil.STATUS_ZOMBIE and _session(other.pid) == process.popen.pid
-    ]
+    return [other for other in psutil.process_iter() if _session(other.pid) == process.popen.pid and _lives(other)]
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:  # it ended while we looked
+        return False
 
 
 def _session(pid: int) -> int | None:
