@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -14,17 +14,32 @@ from schemas.errors import DatabaseFaultError
 Operation = Callable[..., Any]
 Commit = Callable[[list[tuple[Operation, list[Any]]]], list[Sequence[Any]]]
 """Runs several operations, each with all its arguments, in one transaction; results in the same shape."""
+Answer = Future[Any] | asyncio.Future[Any]
 
 GROUP_LIMIT = 256
 
 
-class _Place(Future[Any]):
-    """One write in the line, and its answer."""
+class _Place:
+    """One write in the line, where its answer goes, and what the answer is."""
 
-    def __init__(self, operation: Operation, argument: Any) -> None:
-        super().__init__()
+    __slots__ = ("answer", "argument", "error", "is_left", "operation", "result")
+
+    def __init__(self, operation: Operation, argument: Any, answer: Answer) -> None:
         self.operation = operation
         self.argument = argument
+        self.answer = answer
+        self.is_left = False
+        self.result: Any = None
+        self.error: Exception | None = None
+
+    def settle(self) -> None:
+        """Give the answer; in the loop that waits for it, if it is a loop's."""
+        if self.answer.done():
+            return
+        if self.error is None:
+            self.answer.set_result(self.result)
+        else:
+            self.answer.set_exception(self.error)
 
 
 class GroupCommit:
@@ -40,7 +55,9 @@ class GroupCommit:
 
     def run(self, operation: Operation, argument: Any) -> Any:
         """Commit one operation from a thread; return its result or raise its own error."""
-        place = self._enter(operation, argument)
+        answer: Future[Any] = Future()
+        place = _Place(operation, argument, answer)
+        self._waiting.append(place)
         if self._door.acquire(blocking=False):
             try:
                 self._lead()
@@ -48,32 +65,35 @@ class GroupCommit:
                 self._door.release()
         self._call_leader()
         try:
-            return place.result(self._answer_seconds)
+            return answer.result(self._answer_seconds)
         except TimeoutError:
-            raise self._give_up(place) from None
+            place.is_left = True
+            raise self._timeout() from None
 
     async def arun(self, operation: Operation, argument: Any) -> Any:
         """Commit one operation from the event loop; a caller that leaves takes nothing along."""
-        place = self._enter(operation, argument)
-        self._call_leader()
+        loop = asyncio.get_running_loop()
+        answer = loop.create_future()
+        place = _Place(operation, argument, answer)
+        self._waiting.append(place)
+        loop.call_soon(self._call_leader)  # behind all who are about to write in this turn of the loop
+        timer = loop.call_later(self._answer_seconds, self._give_up, place)
         try:
-            async with asyncio.timeout(self._answer_seconds):
-                return await asyncio.shield(asyncio.wrap_future(place))
-        except TimeoutError:
-            raise self._give_up(place) from None
+            return await answer
+        finally:
+            timer.cancel()
 
     def close(self) -> None:
         """End the leader's thread."""
         self._leader.shutdown(wait=True)
 
-    def _enter(self, operation: Operation, argument: Any) -> _Place:
-        place = _Place(operation, argument)
-        self._waiting.append(place)
-        return place
-
-    def _give_up(self, place: _Place) -> DatabaseFaultError:
+    def _give_up(self, place: _Place) -> None:
         """A write that no leader has taken yet will never happen; of one that was taken, nobody knows."""
-        place.cancel()
+        place.is_left = True
+        if not place.answer.done():
+            place.answer.set_exception(self._timeout())
+
+    def _timeout(self) -> DatabaseFaultError:
         return DatabaseFaultError(f"SQL did not answer within {self._answer_seconds:g} seconds")
 
     def _call_leader(self) -> None:
@@ -91,43 +111,62 @@ class GroupCommit:
                 self._door.release()
 
     def _lead(self) -> None:
-        by_operation: dict[Operation, list[_Place]] = {}
-        for place in self._take(GROUP_LIMIT):
-            by_operation.setdefault(place.operation, []).append(place)
-        if not by_operation:
+        group = self._take(GROUP_LIMIT)
+        if not group:
             return
-        work = [(operation, [place.argument for place in places]) for operation, places in by_operation.items()]
         try:
-            results = self._commit(work)
+            self._commit_together(group)
         except Exception as error:  # noqa: BLE001 - each caller gets its own error below
-            self._settle_alone([place for places in by_operation.values() for place in places], error)
-            return
-        for places, answers in zip(by_operation.values(), results, strict=True):
-            for place, answer in zip(places, answers, strict=True):
-                place.set_result(answer)
+            group += self._commit_alone(group, error)
+        _answer(group)
 
     def _take(self, limit: int) -> list[_Place]:
         group = [self._waiting.popleft() for _ in range(min(len(self._waiting), limit))]
-        return [place for place in group if place.set_running_or_notify_cancel()]
+        return [place for place in group if not place.is_left]
 
-    def _settle_alone(self, group: list[_Place], error: Exception) -> None:
-        """Nothing of a failed group was committed: run each alone, so that one bad write fails alone."""
+    def _commit_together(self, group: Sequence[_Place]) -> None:
+        by_operation: dict[Operation, list[_Place]] = {}
+        for place in group:
+            by_operation.setdefault(place.operation, []).append(place)
+        work = [(operation, [place.argument for place in places]) for operation, places in by_operation.items()]
+        for places, results in zip(by_operation.values(), self._commit(work), strict=True):
+            for place, result in zip(places, results, strict=True):
+                place.result = result
+
+    def _commit_alone(self, group: Sequence[_Place], error: Exception) -> list[_Place]:
+        """Nothing of a failed group was committed: run each alone, so that one bad write fails alone.
+
+        A sick database is asked no more: the rest, and all who wait behind it, get its answer at once, or their
+        waiting would add up. Return who waited behind.
+        """
         alone = deque(group)
         while alone and not isinstance(error, DatabaseFaultError):
             place = alone.popleft()
             try:
-                [[answer]] = self._commit([(place.operation, [place.argument])])
-            except DatabaseFaultError as fault:
-                place.set_exception(fault)
-                error = fault
-            except Exception as own_error:  # noqa: BLE001 - it is raised in the caller's thread
-                place.set_exception(own_error)
-            else:
-                place.set_result(answer)
-        if alone:
-            self._fail(alone, error)
+                self._commit_together([place])
+            except Exception as own_error:  # noqa: BLE001 - it is raised where the answer is waited for
+                place.error = error = own_error
+        if not isinstance(error, DatabaseFaultError):
+            return []
+        behind = self._take(len(self._waiting))
+        for place in (*alone, *behind):
+            place.error = error
+        return behind
 
-    def _fail(self, group: deque[_Place], fault: Exception) -> None:
-        """A sick database: all who waited behind it get the same answer at once, or their waiting would add up."""
-        for place in (*group, *self._take(len(self._waiting))):
-            place.set_exception(fault)
+
+def _answer(group: Iterable[_Place]) -> None:
+    """Answer everybody; those in an event loop together, since waking it is what costs."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Place]] = {}
+    for place in group:
+        if isinstance(place.answer, asyncio.Future):
+            by_loop.setdefault(place.answer.get_loop(), []).append(place)
+        else:
+            place.settle()
+    for loop, places in by_loop.items():
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_settle_all, places)
+
+
+def _settle_all(places: Iterable[_Place]) -> None:
+    for place in places:
+        place.settle()

@@ -25,6 +25,8 @@ from storage.redis import AsyncRedis, SyncRedis, redis_deadline, redis_faults
 
 SICK_SECONDS = 1.0
 """How long hints are dropped unsent after Redis failed once."""
+PAUSE_SECONDS = 0.003
+"""How long those wait that come while others have just been sent: a round trip costs more than many messages."""
 
 
 class HintTemplate:
@@ -183,6 +185,7 @@ class AsyncHints:
                 self._sick_until = asyncio.get_running_loop().time() + SICK_SECONDS
                 self.dropped += sum(len(waiting.messages) for waiting in (*batch.values(), *self._waiting.values()))
                 self._waiting = {}
+            await asyncio.sleep(PAUSE_SECONDS)
 
     async def _push(self, batch: dict[str, _Waiting]) -> None:
         async with redis_deadline(), self._client.pipeline(transaction=False) as pipeline:
