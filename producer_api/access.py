@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ EVENT = "request"
 
 log = get_logger(NAME)
 _standard = logging.getLogger(NAME)
+_lines: list[str] = []
 
 
 def log_request(fields: JsonObject) -> None:
@@ -27,4 +29,12 @@ def log_request(fields: JsonObject) -> None:
         return
     now = datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
     line = {**fields, "event": EVENT, "part": "api", "logger": NAME, "level": "info", "timestamp": now}
-    sys.stderr.write(to_json(line).decode() + "\n")
+    if not _lines:
+        asyncio.get_running_loop().call_soon(_write_lines)
+    _lines.append(to_json(line).decode())
+
+
+def _write_lines() -> None:
+    """Write the lines of one turn of the loop together."""
+    sys.stderr.write("\n".join(_lines) + "\n")
+    _lines.clear()

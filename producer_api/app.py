@@ -66,7 +66,7 @@ def create_app(services: Services) -> FastAPI:
         drain_bytes=settings.max_drain_bytes,
         of_path={files.router.prefix: settings.max_file_bytes + FORM_BYTES},
     )
-    app.add_middleware(Edge, measures=api.measures)  # the last one added is the outermost
+    app.add_middleware(Edge, api=api)  # the last one added is the outermost
     return app
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from starlette.requests import Request
 
+from producer_api.headers import header_of
 from schemas.errors import ForbiddenError, NotFoundError, UnauthenticatedError
 from storage import callers
 from storage.callers import KeyRow, NewKey, hash_key
@@ -39,7 +40,7 @@ class Keys:
 
     async def authenticate(self, request: Request, scope: Scope) -> KeyRow:
         """Return the key of a request if it has the scope; what it belongs to is noted for the log."""
-        kind, _, secret = request.headers.get("authorization", "").partition(" ")
+        kind, _, secret = (header_of(request.scope, b"authorization") or "").partition(" ")
         if kind.lower() != "bearer" or not secret:
             raise UnauthenticatedError
         key = await self._find(secret.strip())

@@ -6,13 +6,14 @@ import re
 import secrets
 from time import perf_counter
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
 from producer_api.access import log_request
 from producer_api.answers import error_answer
+from producer_api.headers import header_of
 from producer_api.measures import Measures
+from producer_api.state import Api
 from schemas.errors import InternalError, MalformedError
 from tasks.logs import get_logger
 
@@ -36,15 +37,16 @@ def request_id_of(scope: Scope) -> str:
 class Edge:
     """The outermost layer."""
 
-    def __init__(self, app: ASGIApp, measures: Measures) -> None:
+    def __init__(self, app: ASGIApp, api: Api) -> None:
         self._app = app
-        self._measures = measures
+        self._api = api
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope["api"] = self._api
         visit = Visit(scope, send)
         bind_contextvars(request_id=visit.request_id)
         try:
@@ -59,7 +61,7 @@ class Edge:
             if visit.status is None:
                 await error_answer(InternalError(), visit.request_id)(scope, receive, visit.send)
         finally:
-            visit.close(self._measures)
+            visit.close(self._api.measures)
 
 
 class Visit:
@@ -70,7 +72,7 @@ class Visit:
     def __init__(self, scope: Scope, send: Send) -> None:
         self._began_at = perf_counter()
         self._overhead_seconds = 0.0
-        given = Headers(scope=scope).get("x-request-id", "")
+        given = header_of(scope, b"x-request-id") or ""
         self.request_id = given if REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
         self.status: int | None = None
         self._scope = scope
@@ -83,9 +85,11 @@ class Visit:
             self.status = message["status"]
             waited = float(self._scope.get("waited_seconds", 0.0))
             self._overhead_seconds = perf_counter() - self._began_at - waited
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-Id"] = self.request_id
-            headers["X-Stoker-Overhead-Ms"] = f"{self._overhead_seconds * 1000:.2f}"
+            message["headers"] = [
+                *message["headers"],
+                (b"x-request-id", self.request_id.encode()),
+                (b"x-stoker-overhead-ms", b"%.2f" % (self._overhead_seconds * 1000)),
+            ]
         await self._send(message)
 
     def close(self, measures: Measures) -> None:

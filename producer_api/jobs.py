@@ -13,6 +13,7 @@ from starlette.responses import Response
 from producer_api.admission import Accepted, check_idempotency_key
 from producer_api.answers import json_answer
 from producer_api.edge import note_wait, request_id_of
+from producer_api.headers import header_of
 from producer_api.state import Api, api_of, base_of
 from producer_api.views import Stored
 from schemas.base import JsonObject
@@ -30,7 +31,7 @@ log = get_logger(__name__)
 
 def origin_of(request: Request, caller_id: str) -> Origin:
     """Return who asks, by which request."""
-    key = check_idempotency_key(request.headers.get("idempotency-key"))
+    key = check_idempotency_key(header_of(request.scope, b"idempotency-key"))
     return Origin(caller_id, request_id_of(request.scope), key, base_of(request))
 
 

@@ -9,6 +9,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
+from producer_api.headers import header_of
 from schemas.errors import InvalidError
 
 WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*(\d{1,9})(?:$|[,;\s])", re.IGNORECASE)
@@ -29,7 +30,7 @@ class PlainRoute(APIRoute):
 
 def wanted_wait(request: Request, limit: float) -> float | None:
     """Return for how many seconds a client wants to wait for a job's end; None when it says nothing."""
-    preferred = WAIT.search(request.headers.get("prefer", ""))
+    preferred = WAIT.search(header_of(request.scope, b"prefer") or "")
     if preferred:
         return min(float(preferred[1]), limit)
     asked = request.query_params.get("wait") if request.scope["query_string"] else None

@@ -12,6 +12,7 @@ from producer_api.admission import Admission
 from producer_api.authentication import Keys, Scope
 from producer_api.batches import Batches
 from producer_api.files import Files
+from producer_api.headers import header_of
 from producer_api.health import Health, examine
 from producer_api.measures import Measures
 from producer_api.queues import Queues
@@ -70,14 +71,14 @@ def build_api(services: Services) -> Api:
 
 def api_of(request: Request) -> Api:
     """Return the API that serves a request."""
-    api: Api = request.app.state.api
+    api: Api = request.scope["api"]
     return api
 
 
 def base_of(request: Request) -> str:
     """Return what the links in an answer begin with."""
     given = api_of(request).services.settings.public_url
-    return given.rstrip("/") if given else f"{request.scope['scheme']}://{request.headers.get('host', '')}"
+    return given.rstrip("/") if given else f"{request.scope['scheme']}://{header_of(request.scope, b'host') or ''}"
 
 
 Caller = Annotated[str | None, Query(max_length=200, description="Another caller's job; for admins.")]

@@ -8,6 +8,8 @@ import time
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 TIME_CHARACTERS = 11
 RANDOM_CHARACTERS = 12
+PAIRS = [first + second for first in ALPHABET for second in ALPHABET]
+SHIFTS = range(50, -1, -10)
 
 
 def new_id(prefix: str) -> str:
@@ -29,8 +31,4 @@ def id_time(identifier: str) -> float:
 
 
 def _encode(number: int, width: int) -> str:
-    characters = []
-    for _ in range(width):
-        characters.append(ALPHABET[number & 31])
-        number >>= 5
-    return "".join(reversed(characters))
+    return "".join([PAIRS[number >> shift & 1023] for shift in SHIFTS])[-width:]

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from producer_api.answers import json_answer
 from producer_api.authentication import Scope
+from producer_api.body import read_body
 from producer_api.documents import JobPage
 from producer_api.jobs import (
     answer_accepted,
@@ -44,7 +45,7 @@ async def submit_job(request: Request) -> Response:
     api = api_of(request)
     key = await api.keys.authenticate(request, Scope.SUBMIT)
     wait_seconds = wanted_wait(request, api.services.settings.wait_limit_seconds)
-    accepted = await api.admission.submit(await request.body(), origin_of(request, key.caller_id))
+    accepted = await api.admission.submit(await read_body(request), origin_of(request, key.caller_id))
     return await answer_accepted(request, accepted, key.caller_id, wait_seconds)
 
 
