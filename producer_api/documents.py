@@ -57,6 +57,8 @@ class QueueDepth(Strict):
     queued: int
     scheduled: int
     running: int
+    lines: int = Field(description="Lines of batches that wait.")
+    running_lines: int
     hints: int | None = Field(description="Messages on the broker's list; null while it does not answer.")
 
 

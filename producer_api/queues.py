@@ -144,6 +144,8 @@ def queue_view(row: QueueRow, depth: Depth, hints: int | None, living: Sequence[
             "queued": depth.claimable + depth.suspects,
             "scheduled": depth.scheduled,
             "running": depth.running,
+            "lines": depth.lines + depth.suspect_lines + depth.scheduled_lines,
+            "running_lines": depth.running_lines,
             "hints": hints,
         },
         "wait_ms": _worst("wait_ms", living),

@@ -34,6 +34,9 @@ class Model(Strict):
     revision: str = "main"
     devices: list[Device] = Field(min_length=1)
     max_in_flight: int = Field(8, ge=1, le=4096)
+    interactive_reserve: int | None = Field(
+        None, ge=0, description="How many of `max_in_flight` batches leave to jobs; an eighth when unset."
+    )
     context_length: int = Field(4096, ge=1)
     dimensions: list[int] = Field(
         default_factory=list, description="The vector lengths that callers may ask an embedding model for."
@@ -47,6 +50,11 @@ class Model(Strict):
     languages: list[str] = Field(default_factory=list)
     description: str = ""
     options: JsonObject = Field(default_factory=dict, description="What only this engine understands.")
+
+    @property
+    def reserve(self) -> int:
+        """Return how many requests at once are kept for jobs."""
+        return max(1, self.max_in_flight // 8) if self.interactive_reserve is None else self.interactive_reserve
 
     @field_validator("devices")
     @classmethod

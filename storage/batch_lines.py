@@ -78,14 +78,6 @@ class ClaimedLine:
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimedLines:
-    """The lines that a wish got, in the order of their ids, and whether their queue has more."""
-
-    lines: list[ClaimedLine]
-    more: bool
-
-
-@dataclass(frozen=True, slots=True)
 class LineEnding:
     """How an attempt ended its line, and where in the group's object its answer lies."""
 
@@ -124,17 +116,15 @@ class LineRelease:
     counts_as_error: bool = False
 
 
-def claim(connection: sa.Connection, wishes: Sequence[LineClaim]) -> list[ClaimedLines]:
-    """Give each wish the best lines of its queue."""
+def claim(connection: sa.Connection, wishes: Sequence[LineClaim]) -> list[list[ClaimedLine]]:
+    """Give each wish the best lines of its queue, in the order of their ids."""
     return [_claim(connection, wish) for wish in wishes]
 
 
-def _claim(connection: sa.Connection, wish: LineClaim) -> ClaimedLines:
+def _claim(connection: sa.Connection, wish: LineClaim) -> list[ClaimedLine]:
     take = _statements(connection.dialect.name, suspects=wish.most_lost > 0)[0]
     parameters = {"queue": wish.queue, "owner": wish.owner, "limit": wish.limit, "most_lost": wish.most_lost}
-    lines = sorted((ClaimedLine(*row) for row in connection.execute(take, parameters)), key=lambda line: line.id)
-    more = len(lines) == wish.limit and has_more(connection, wish.queue, wish.most_lost)
-    return ClaimedLines(lines, more)
+    return sorted((ClaimedLine(*row) for row in connection.execute(take, parameters)), key=lambda line: line.id)
 
 
 def has_more(connection: sa.Connection, queue: str, most_lost: int = 0) -> bool:
@@ -239,3 +229,9 @@ def held_by(connection: sa.Connection, owner: str) -> dict[int, int]:
         batch_lines.c.owner == owner, batches.RUNNING_LINE
     )
     return {row.id: row.attempt for row in connection.execute(query)}
+
+
+def count_lines_up_to(connection: sa.Connection, limit: int, *which: sa.ColumnElement[bool] | sa.TextClause) -> int:
+    """Count lines of a queue, no further than limit; ordered by rank as jobs are, for the sake of the index."""
+    rows = sa.select(batch_lines.c.id).where(*which).order_by(batch_lines.c.rank).limit(limit).subquery()
+    return connection.execute(sa.select(sa.func.count()).select_from(rows)).scalar_one()

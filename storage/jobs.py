@@ -184,7 +184,12 @@ def count_waiting(connection: sa.Connection, caller_id: str, limit: int) -> int:
 
 def count_ahead(connection: sa.Connection, queue: str, rank: float, limit: int) -> int:
     """Return how many claimable jobs of a queue rank before this one, counting no further than limit."""
-    return count_up_to(connection, limit, jobs.c.queue == queue, IS_CLAIMABLE, jobs.c.rank < rank)
+    return count_up_to(connection, limit, *claimable_in(queue), jobs.c.rank < rank)
+
+
+def claimable_in(queue: str) -> tuple[sa.ColumnElement[bool], sa.TextClause]:
+    """Say which jobs of a queue a claim could take."""
+    return jobs.c.queue == queue, IS_CLAIMABLE
 
 
 def count_up_to(connection: sa.Connection, limit: int, *which: sa.ColumnElement[bool] | sa.TextClause) -> int:

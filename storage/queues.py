@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from schemas.jobs import Status
+from storage.batch_lines import count_lines_up_to
 from storage.dialects import insert_new
 from storage.jobs import RUNNING, WAITING, count_up_to, end_queued, untouched
 from storage.rows import Ended
-from storage.tables import IS_CLAIMABLE, IS_SCHEDULED, IS_SUSPECT, jobs, queues
+from storage.tables import IS_CLAIMABLE, IS_RUNNING, IS_SCHEDULED, IS_SUSPECT, batch_lines, jobs, queues
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +28,16 @@ class QueueRow:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How many jobs of a queue are in which state."""
+    """How many jobs of a queue are in which state, and how many lines of batches."""
 
     claimable: int = 0
     suspects: int = 0
     scheduled: int = 0
     running: int = 0
+    lines: int = 0
+    suspect_lines: int = 0
+    scheduled_lines: int = 0
+    running_lines: int = 0
 
     @property
     def queued(self) -> int:
@@ -73,28 +78,34 @@ def purge(connection: sa.Connection, name: str, limit: int | None = None) -> lis
 
 
 def claimable_up_to(connection: sa.Connection, limit: int) -> dict[str, Depth]:
-    """Count, for each queue that is not paused, claimable and suspect rows, each no further than limit."""
+    """Count, for each queue that is not paused, what could be claimed and what is suspect, each up to limit."""
     names = connection.execute(sa.select(queues.c.name).where(queues.c.paused == 0)).scalars().all()
     return {
         name: Depth(
             claimable=count_up_to(connection, limit, jobs.c.queue == name, IS_CLAIMABLE),
             suspects=count_up_to(connection, limit, jobs.c.queue == name, IS_SUSPECT),
+            lines=count_lines_up_to(connection, limit, batch_lines.c.queue == name, IS_CLAIMABLE),
+            suspect_lines=count_lines_up_to(connection, limit, batch_lines.c.queue == name, IS_SUSPECT),
         )
         for name in names
     }
 
 
 def depths(connection: sa.Connection) -> dict[str, Depth]:
-    """Count every queued and running job, by queue: for people, not for the hot path."""
-    lanes: dict[str, sa.ColumnElement[bool] | sa.TextClause] = {
-        "claimable": IS_CLAIMABLE,
-        "suspects": IS_SUSPECT,
-        "scheduled": IS_SCHEDULED,
-        "running": RUNNING,
-    }
+    """Count every queued and running job and line, by queue: for people, not for the hot path."""
+    lanes: tuple[tuple[str, sa.Table, sa.ColumnElement[bool] | sa.TextClause], ...] = (
+        ("claimable", jobs, IS_CLAIMABLE),
+        ("suspects", jobs, IS_SUSPECT),
+        ("scheduled", jobs, IS_SCHEDULED),
+        ("running", jobs, RUNNING),
+        ("lines", batch_lines, IS_CLAIMABLE),
+        ("suspect_lines", batch_lines, IS_SUSPECT),
+        ("scheduled_lines", batch_lines, IS_SCHEDULED),
+        ("running_lines", batch_lines, IS_RUNNING),
+    )
     counts: dict[str, dict[str, int]] = {}
-    for lane, condition in lanes.items():
-        query = sa.select(jobs.c.queue, sa.func.count()).where(condition).group_by(jobs.c.queue)
+    for lane, table, condition in lanes:
+        query = sa.select(table.c.queue, sa.func.count()).where(condition).group_by(table.c.queue)
         for name, count in connection.execute(query):
             counts.setdefault(name, {})[lane] = count
     return {name: Depth(**count) for name, count in counts.items()}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
 from schemas.errors import WorkerLostError
 from schemas.jobs import LOST_LIMIT, Status
+from storage import batch_lines
 from storage.clock import db_now
 from storage.jobs import RUNNING, untouched
 from storage.rows import Ended, to_json
@@ -98,6 +99,8 @@ class Pulse:
     alive: bool
     drain_requested: bool = False
     held: tuple[Held, ...] = ()
+    lines: Mapping[int, int] = field(default_factory=dict)
+    """The running lines of batches, each with its attempt."""
 
 
 def beat(connection: sa.Connection, said: Sequence[Beat]) -> list[Pulse]:
@@ -125,7 +128,8 @@ def _beat(connection: sa.Connection, said: Beat) -> Pulse:
         jobs.c.owner == said.worker_id, RUNNING
     )
     held = tuple(Held(one.id, one.attempt, bool(one.cancel_requested)) for one in connection.execute(holding))
-    return Pulse(alive=True, drain_requested=bool(row.drain_requested), held=held)
+    lines = batch_lines.held_by(connection, said.worker_id)
+    return Pulse(alive=True, drain_requested=bool(row.drain_requested), held=held, lines=lines)
 
 
 def leave(connection: sa.Connection, worker_id: str) -> None:

@@ -32,7 +32,7 @@ class Sight:
     def is_waited_for(self, queue: str) -> bool:
         """Say whether something waits there that could be claimed now."""
         depth = self.depths.get(queue, Depth())
-        return depth.claimable + depth.suspects > 0
+        return depth.claimable + depth.suspects + depth.lines + depth.suspect_lines > 0
 
     def workers_of(self, queue: str) -> list[WorkerRow]:
         """Return the living workers that go on serving a queue."""
@@ -68,12 +68,12 @@ def hints_to_send(sight: Sight, depths: Mapping[str, int]) -> Iterator[Need]:
         depth = sight.depths.get(row.name, Depth())
         serving = sight.workers_of(row.name)
         width = max(NARROWEST, hint_width(sum(worker.slots for worker in serving)))
-        missing = min(depth.claimable, HINTS_PER_WORKER * max(1, len(serving))) - depths.get(row.name, 0)
+        missing = min(depth.claimable + depth.lines, HINTS_PER_WORKER * max(1, len(serving))) - depths.get(row.name, 0)
         if missing > 0:
             yield Need(row.name, width, missing)
         elif _has_idle_worker(sight, row) and _is_sibling_busy(sight, row):
             yield Need(row.name, width, 1)
-        if depth.suspects:
+        if depth.suspects or depth.suspect_lines:
             yield Need(row.name, width, 1, suspects=True)
 
 
@@ -83,10 +83,9 @@ def _has_idle_worker(sight: Sight, row: QueueRow) -> bool:
 
 
 def _is_sibling_busy(sight: Sight, row: QueueRow) -> bool:
-    return any(
-        other.model == row.model and other.name != row.name and sight.depths.get(other.name, Depth()).claimable > 0
-        for other in sight.queues
-    )
+    siblings = (other.name for other in sight.queues if other.model == row.model and other.name != row.name)
+    depths = (sight.depths.get(name, Depth()) for name in siblings)
+    return any(depth.claimable + depth.lines > 0 for depth in depths)
 
 
 def moves_to_make(sight: Sight, catalog: Catalog) -> Iterator[tuple[str, str]]:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Protocol
 
 import structlog
 
 from schemas.errors import DatabaseFaultError
-from storage import claims
+from storage import claims, jobs
 from storage.claims import Claim, Claimed, Release
 from storage.hints import AsyncHints
 from storage.rows import ClaimedJob
 from storage.workers import Held
 from tasks.attempt import Attempt, Reason, Workplace
+from tasks.batches.attempt import LineStop
+from tasks.batches.running import LineExecution
 from tasks.dispatch import hint_width
 from tasks.gate import Gate, Place
 from tasks.logs import get_logger
@@ -54,23 +56,24 @@ class Execution:
         hints: AsyncHints,
         watcher: Watcher,
         *,
-        queue: str,
-        siblings: Sequence[str],
+        lines: LineExecution,
         slots: int,
         sla_ttft_ms: float = DEFAULT_SLA_MS,
     ) -> None:
         self.gate = gate
         self.statistics = Statistics(sla_ttft_ms)
-        self.worker_id = ""
+        self.lines = lines
         self.on_engine_dead: Callable[[], None] = lambda: None
         self.on_news: Callable[[], None] = lambda: None
         """Called when somebody may wait for the webhook of what just happened."""
         self._workplace = workplace
         self._hints = hints
         self._watcher = watcher
-        self._queue = queue
-        self._siblings = siblings
+        self._queue = lines.rules.queue
+        self._siblings = lines.rules.siblings
         self._slots = slots
+        self._worker_id = ""
+        self._making_room: asyncio.Task[None] | None = None
         self._attempts: dict[str, Attempt] = {}
         self._unknown: set[tuple[str, int]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -79,6 +82,18 @@ class Execution:
         self._is_hinted = False
         self._has_more = False
         gate.on_room = self._go_on
+        lines.finishing.on_stored = self._go_on
+        lines.on_engine_dead = self._end_with_engine
+
+    @property
+    def worker_id(self) -> str:
+        """Return the id under which everything is claimed."""
+        return self._worker_id
+
+    @worker_id.setter
+    def worker_id(self, worker_id: str) -> None:
+        """Claim under another id from now on."""
+        self._worker_id = self.lines.worker_id = worker_id
 
     @property
     def events_dropped(self) -> int:
@@ -89,6 +104,8 @@ class Execution:
         """Claim and run what the queue has, as soon as there is room."""
         self._is_hinted = True
         self._go_on()
+        if not self.gate.room():
+            self._make_room()
 
     def on_suspects(self) -> None:
         """Run the suspects of the queue apart from the others."""
@@ -105,21 +122,28 @@ class Execution:
         if held is not None and held.job.attempt == attempt:
             held.stop(Reason.CANCELED)
 
+    def stop_batch(self, number: int) -> None:
+        """Stop the lines of a batch that has ended."""
+        self.lines.stop_batch(number)
+
     def stop_all(self, reason: Reason) -> None:
         """Stop everything that runs."""
         for attempt in list(self._attempts.values()):
             attempt.stop(reason)
+        self.lines.stop_all(LineStop.HANDED_BACK if reason is Reason.HANDED_BACK else LineStop.VOID)
 
     async def wait(self) -> None:
         """Wait until nothing runs any more."""
         while self._tasks:
             await asyncio.wait(self._tasks)
+        await self.lines.wait()
 
-    async def compare(self, held: Iterable[Held]) -> None:
+    async def compare(self, held: Iterable[Held], lines: Mapping[int, int]) -> None:
         """Take the news that a beat brought: stop what was canceled, release what nobody here knows of.
 
         What SQL gave us twice in a row and we do not have is a claim that was committed and its answer lost.
         """
+        await self.lines.compare(lines)
         unknown: dict[tuple[str, int], Held] = {}
         for one in held:
             known = self._attempts.get(one.job_id)
@@ -147,20 +171,50 @@ class Execution:
         return task
 
     def _go_on(self) -> None:
-        wanted = self._is_hinted or self._has_more
-        if wanted and self.gate.room() and (self._claiming is None or self._claiming.done()):
+        if self._wants() and self.gate.room() and (self._claiming is None or self._claiming.done()):
             self._claiming = self._start(self._claim_while_there_is_room())
 
+    def _end_with_engine(self) -> None:
+        self.on_engine_dead()
+
+    def _wants(self) -> bool:
+        return self._is_hinted or self._has_more or self.lines.wants()
+
     async def _claim_while_there_is_room(self) -> None:
-        while (self._is_hinted or self._has_more) and (room := self.gate.room()):
-            self._is_hinted = False
-            places = [self.gate.enter() for _ in range(min(room, CLAIMED_TOGETHER))]
-            claimed = await self._claim_somewhere(len(places))
-            self._has_more = claimed.more
-            for job in claimed.jobs:
-                self._start(self._run(job, places.pop()))
-            for place in places:
-                place.leave()
+        """Claim jobs; lines take what jobs have left."""
+        while self._wants() and self.gate.room():
+            if self._is_hinted or self._has_more:
+                await self._claim_jobs()
+            else:
+                await self.lines.claim()
+        if self._has_more:
+            self._make_room()
+
+    async def _claim_jobs(self) -> None:
+        self.lines.is_hinted = self.lines.is_hinted or self._is_hinted
+        self._is_hinted = False
+        places = [self.gate.enter() for _ in range(min(self.gate.room(), CLAIMED_TOGETHER))]
+        claimed = await self._claim_somewhere(len(places))
+        self._has_more = claimed.more
+        for job in claimed.jobs:
+            self._start(self._run(job, places.pop()))
+        for place in places:
+            place.leave()
+
+    def _make_room(self) -> None:
+        """Have lines stopped for jobs that wait while the engine is full."""
+        if self.lines.running and (self._making_room is None or self._making_room.done()):
+            self._making_room = self._start(self._preempt())
+
+    async def _preempt(self) -> None:
+        def count(connection: Any) -> int:
+            return jobs.count_up_to(connection, CLAIMED_TOGETHER, *jobs.claimable_in(self._queue))
+
+        try:
+            waiting = await self._workplace.database.aread(count)
+        except DatabaseFaultError:
+            return  # the next hint asks again
+        self.lines.preempt(waiting - self.gate.room())
 
     async def _claim_somewhere(self, limit: int) -> Claimed:
         claimed = await self._claim(self._queue, limit)
@@ -207,7 +261,7 @@ class Execution:
             if found:
                 log.info("Running suspects apart.", job_ids=[job.id for job in found], lost=found[0].lost)
                 await asyncio.wait([self._start(self._run(job, self.gate.enter())) for job in found])
-            return bool(found)
+            return bool(found) or await self.lines.run_suspects()
 
     async def _run(self, job: ClaimedJob, place: Place) -> None:
         if job.webhook is not None:

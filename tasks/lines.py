@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from schemas.base import JsonObject
 from schemas.batches import Endpoint, Flaw, RequestLine
 from storage.objects.port import Reader
 
@@ -46,60 +47,63 @@ class Inspection:
         """How many good lines there were."""
         return len(self._met)
 
-    def look(self, lines: Iterator[bytes | None]) -> Iterator[bytes]:
-        """Yield the good lines, for as long as more can be learned from the others; empty lines do not count."""
+    def look(self, lines: Iterator[bytes | None]) -> Iterator[tuple[bytes, JsonObject]]:
+        """Yield the good lines with their bodies, while more can be learned from others; empty ones do not count."""
         for number, line in enumerate(lines, start=1):
             if line is not None and not line.strip():
                 continue
             if self.total == self._max_lines:
-                self._note("too_many_lines", None, f"A batch has {self._max_lines:,} lines at most; split the file.")
+                said = f"A batch has {self._max_lines:,} lines at most; split the file."
+                self.flaws.append(Flaw(code="too_many_lines", line=None, message=said))
                 return
-            if self._is_good(number, line):
-                yield line or b""
+            judged = self._judge(number, line)
+            if isinstance(judged, Flaw):
+                self.flaws.append(judged)
+            else:
+                yield line or b"", judged.body
             if len(self.flaws) == FLAWS:
                 return
         if not self.total and not self.flaws:
-            self._note("empty_file", None, "The file has no lines; upload one with a request on each.")
+            said = "The file has no lines; upload one with a request on each."
+            self.flaws.append(Flaw(code="empty_file", line=None, message=said))
 
-    def _is_good(self, number: int, line: bytes | None) -> bool:
+    def _judge(self, number: int, line: bytes | None) -> RequestLine | Flaw:
         if line is None:
-            return self._note(
-                "line_too_long", number, f"The line has more than {LINE_BYTES / 2**20:g} MiB; send less."
-            )
+            said = f"The line has more than {LINE_BYTES / 2**20:g} MiB; send less."
+            return Flaw(code="line_too_long", line=number, message=said)
         try:
             asked = RequestLine.model_validate_json(line, strict=True)
         except ValidationError as error:
-            return self._note(*_read(error, number))
+            return _describe(error, number)
         if asked.url is not self._endpoint:
             said = f"The batch is for {self._endpoint} and this line asks for {asked.url}; use one batch for each."
-            return self._note("mismatched_url", number, said, "url")
+            return Flaw(code="mismatched_url", line=number, message=said, param="url")
         first = self._met.setdefault(asked.custom_id, number)
         if first != number:
             name = asked.custom_id[:SHOWN_CHARACTERS]
             said = f"The custom_id '{name}' is on line {first} already; give each line its own."
-            return self._note("duplicate_custom_id", number, said, "custom_id")
-        return True
-
-    def _note(self, code: str, line: int | None, message: str, param: str | None = None) -> bool:
-        self.flaws.append(Flaw(code=code, line=line, message=message, param=param))
-        return False
+            return Flaw(code="duplicate_custom_id", line=number, message=said, param="custom_id")
+        return asked
 
 
-def _read(error: ValidationError, number: int) -> tuple[str, int, str, str | None]:
+def _describe(error: ValidationError, number: int) -> Flaw:
     """Return what is first wrong with a line, in words."""
     first = error.errors(include_url=False, include_input=False)[0]
     param = ".".join(str(part) for part in first["loc"])[:SHOWN_CHARACTERS]
     if first["type"] == "json_invalid":
-        return "invalid_json_line", number, f"The line is not valid JSON ({first['ctx']['error']}).", None
+        said = f"The line is not valid JSON ({first['ctx']['error']})."
+        return Flaw(code="invalid_json_line", line=number, message=said)
     if not param:
-        return "invalid_json_line", number, "The line is not a JSON object; write one object on each line.", None
-    return *_of_field(first, param, number), param
+        said = "The line is not a JSON object; write one object on each line."
+        return Flaw(code="invalid_json_line", line=number, message=said)
+    code, said = _of_field(first, param)
+    return Flaw(code=code, line=number, message=said, param=param)
 
 
-def _of_field(first: ErrorDetails, param: str, number: int) -> tuple[str, int, str]:
+def _of_field(first: ErrorDetails, param: str) -> tuple[str, str]:
     if first["type"] == "missing":
-        return "missing_field", number, f"The field '{param}' is missing; add it."
+        return "missing_field", f"The field '{param}' is missing; add it."
     if first["type"] == "extra_forbidden":
-        return "unknown_field", number, f"There is no field '{param}' in a line; take it out, or put it into 'body'."
+        return "unknown_field", f"There is no field '{param}' in a line; take it out, or put it into 'body'."
     message = first["msg"]
-    return "invalid_field", number, f"The field '{param}' is not valid: {message[0].lower()}{message[1:]}."
+    return "invalid_field", f"The field '{param}' is not valid: {message[0].lower()}{message[1:]}."

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from celery import Task
 
+from tasks.batches.clerk import Clerk
 from tasks.celery_app import SWEEP_TASK, TICK_TASK
 from tasks.reconcile import Reconciler
+from tasks.routing import BATCH_TASK
 from tasks.sweep import Sweep
 
 
@@ -22,6 +24,21 @@ class Tick(Task):
     def run(self, *_: object) -> str:
         """Do the reconciler's duties."""
         return self._reconciler.tick()
+
+
+class WorkOnBatches(Task):
+    """`batches.work`: a batch was created, or has no line left."""
+
+    name = BATCH_TASK
+    ignore_result = True
+
+    def __init__(self, clerk: Clerk) -> None:
+        self._clerk = clerk
+
+    def run(self, *_: object) -> str:
+        """Wake the clerk."""
+        self._clerk.poke()
+        return "the clerk looks"
 
 
 class RunSweep(Task):

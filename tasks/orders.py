@@ -13,6 +13,19 @@ def cancel_order(job_id: str, attempt: int) -> JsonObject:
     return {"order": "cancel", "job_id": job_id, "attempt": attempt}
 
 
+def stop_batch_order(number: int) -> JsonObject:
+    """Say: stop the lines of this batch, it has ended."""
+    return {"order": "stop_batch", "number": number}
+
+
+def read_stop_batch_order(message: JsonObject) -> int | None:
+    """Return the batch's number when the message is an order to stop its lines."""
+    match message:
+        case {"order": "stop_batch", "number": int(number)}:
+            return number
+    return None
+
+
 def read_cancel_order(message: JsonObject) -> tuple[str, int] | None:
     """Return job and attempt when the message is an order to cancel."""
     match message:

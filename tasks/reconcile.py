@@ -13,12 +13,14 @@ from typing import Any, Protocol
 from schemas.catalog import Catalog
 from schemas.errors import CatalogError, FaultError
 from schemas.jobs import TERMINAL
-from storage import queues, retention, workers
+from storage import batch_upkeep, batches, queues, retention, workers
 from storage.database import Database
 from storage.rows import Ended
 from tasks.balance import hints_to_send, look, moves_to_make
 from tasks.logs import get_logger
 from tasks.orders import SUSPECTS
+
+CLOSED_TOGETHER = 20
 
 log = get_logger(__name__)
 
@@ -81,24 +83,29 @@ class Reconciler:
         """
         silent: frozenset[str] = frozenset()
 
-        def take(connection: Any) -> list[Ended]:
+        def take(connection: Any) -> tuple[list[Ended], list[int]]:
             nonlocal silent
             silent = frozenset(workers.silent(connection))
-            return workers.requeue_lost(connection, self._silent & silent)
+            return workers.requeue_lost(connection, self._silent & silent), batch_upkeep.requeue_lost(connection)
 
-        changed = self._database.transact(take)
+        changed, lines = self._database.transact(take)
         self._silent = silent - self._silent
         if changed:
             log.warning("Jobs of lost workers were taken back.", jobs={job.id: job.status for job in changed})
+        if lines:
+            log.warning("Lines of lost workers were taken back.", lines=len(lines))
         self._tell(changed)
 
     def expire(self) -> None:
-        """End the jobs that waited for too long."""
+        """End the jobs that waited for too long, and the batches whose window is over."""
         self._tell(self._database.transact(retention.expire))
+        for closed in self._database.transact(lambda connection: batches.close_windows(connection, CLOSED_TOGETHER)):
+            log.info("A batch's window is over.", batch_id=closed.row.id)
 
     def release_scheduled(self) -> None:
-        """Let the jobs be claimed whose moment has come."""
+        """Let the jobs and the lines be claimed whose moment has come."""
         self._database.transact(retention.release_scheduled)
+        self._database.transact(batch_upkeep.release_scheduled)
 
     def fail_removed_models(self) -> None:
         """End the jobs that wait for a model which the catalog no longer has."""
@@ -106,12 +113,14 @@ class Reconciler:
         sight = look(self._database)
         if any(row.model not in known and sight.is_waited_for(row.name) for row in sight.queues):
             self._tell(self._database.transact(lambda connection: retention.fail_removed_models(connection, [*known])))
+            self._database.transact(lambda connection: batch_upkeep.fail_removed_models(connection, [*known]))
 
     def move_to_the_living(self) -> None:
         """Give what waits for a placement without a worker to a placement of the same model that has one."""
         for source, target in moves_to_make(look(self._database), self._read_catalog()):
             count = self._database.transact(partial(queues.move, source=source, target=target))
-            log.info("Jobs were moved to another placement.", source=source, target=target, count=count)
+            lines = self._database.transact(partial(batch_upkeep.move, source=source, target=target))
+            log.info("Work was moved to another placement.", source=source, target=target, jobs=count, lines=lines)
 
     def notice_amnesia(self) -> None:
         """Say so when Redis lost its memory: every queue with work gets its hints again within this tick."""

@@ -15,6 +15,9 @@ SEND_TASK = "webhooks.send"
 """The task that a hint on the queue `webhooks` calls."""
 SEND_WIDTH = 2
 """One such hint is enough for all that is due; a second one covers what came while the first was taken."""
+BATCH_TASK = "batches.work"
+"""The task that a hint on the queue `maintenance` calls when a batch was created, or has no line left."""
+BATCH_WIDTH = 2
 PARTS = 3
 NOUNS = {Kind.TEXT: "text", Kind.IMAGE: "images", Kind.EMBEDDING: "embeddings"}
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from schemas.errors import FaultError
-from storage import adapters, files, retention
+from storage import adapters, batches, files, retention
 from storage.database import Database
 from storage.objects.port import ObjectStore, adapter_key, file_key, job_prefix
 from storage.webhooks import deliveries
@@ -21,6 +21,7 @@ ALL_ADAPTERS = "loras/"
 AWAITED_ADAPTERS = "lora-uploads/"
 AWAITED_SECONDS = 86_400.0
 """How long an adapter's row waits for the bytes that its caller wants to upload himself."""
+ALL_BATCHES = "batches/"
 BATCH_JOBS = 100
 BATCHES = 20
 
@@ -48,6 +49,7 @@ class Sweep:
             Orphans(database, objects, ALL_FILES, files.with_objects, age_seconds),
             Orphans(database, objects, ALL_ADAPTERS, adapters.with_objects, age_seconds),
             Orphans(database, objects, AWAITED_ADAPTERS, adapters.awaited, age_seconds),
+            Orphans(database, objects, ALL_BATCHES, batches.with_objects, age_seconds),
         )
 
     def run(self) -> str:
@@ -98,7 +100,7 @@ class Sweep:
         return sum(orphans.delete() for orphans in self._orphans)
 
     def abort_uploads(self) -> int:
-        """Forget uploads whose API process died in the middle."""
+        """Forget uploads whose process died in the middle."""
         begun_before = time.time() - self._settings.orphan_age_seconds
         return sum(self._objects.abort_uploads(prefix, begun_before) for prefix in (ALL_FILES, ALL_ADAPTERS))
 

@@ -73,7 +73,7 @@ def _run(
     if found is None:
         Maintenance(stores, settings, process.ready_file).run()
     else:
-        Resident(*found, stores, settings, process.ready_file).run()
+        Resident(catalog, found, stores, settings, process.ready_file).run()
     database.close()
 
 

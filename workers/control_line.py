@@ -7,7 +7,7 @@ import asyncio
 from storage.control import Control
 from tasks.execution import Execution
 from tasks.logs import get_logger
-from tasks.orders import read_cancel_order
+from tasks.orders import read_cancel_order, read_stop_batch_order
 
 log = get_logger(__name__)
 
@@ -38,8 +38,10 @@ class ControlLine:
 
     async def _listen(self, worker_id: str) -> None:
         async for message in self._control.listen(worker_id):
-            order = read_cancel_order(message)
-            if order is None:
-                log.warning("An order that nobody understands was dropped.")
-            else:
+            order, number = read_cancel_order(message), read_stop_batch_order(message)
+            if order is not None:
                 self._execution.cancel(*order)
+            elif number is not None:
+                self._execution.stop_batch(number)
+            else:
+                log.warning("An order that nobody understands was dropped.")

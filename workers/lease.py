@@ -124,7 +124,7 @@ class Lease:
             return
         if pulse.drain_requested:
             self.on_drain_request()
-        self._host.submit(self._execution.compare(pulse.held))
+        self._host.submit(self._execution.compare(pulse.held, pulse.lines))
 
     def _begin_anew(self) -> None:
         """Somebody else has our jobs by now: drop them and go on as another worker."""

@@ -13,10 +13,11 @@ from storage.epoch import Epoch
 from storage.event_log.streams import RedisEventLog
 from storage.hints import Hints
 from storage.redis import async_client, sync_client
+from tasks.batches.clerk import Clerk
 from tasks.celery_app import create_app
-from tasks.dispatch import HINT_TASK
+from tasks.dispatch import HINT_TASK, hint_width
 from tasks.logs import get_logger
-from tasks.maintenance import RunSweep, Tick
+from tasks.maintenance import RunSweep, Tick, WorkOnBatches
 from tasks.reconcile import Reconciler
 from tasks.routing import MAINTENANCE, WEBHOOKS
 from tasks.settings import TaskSettings
@@ -39,9 +40,10 @@ class Maintenance:
         self._storage = stores.settings
         self._ready_file = ready_file
         redis = sync_client(stores.settings.redis_url)
+        hints = Hints(redis, HINT_TASK)
         reconciler = Reconciler(
             stores.database,
-            Hints(redis, HINT_TASK),
+            hints,
             ring=Ringer(redis).ring,
             has_redis_forgotten=Epoch(redis).check,
             read_catalog=self._read_catalog,
@@ -50,6 +52,15 @@ class Maintenance:
         app.register_task(Tick(reconciler))
         app.register_task(RunSweep(Sweep(stores.database, stores.objects, settings, erase_events=self._erase_events)))
         self._sender = Sender(stores.database, stores.objects, settings)
+        self._clerk = Clerk(
+            stores.database,
+            stores.objects,
+            settings,
+            read_catalog=self._read_catalog,
+            hint=lambda queue, slots: hints.send(queue, width=hint_width(slots)),
+            on_end=self._sender.poke,
+        )
+        app.register_task(WorkOnBatches(self._clerk))
         self._patience_seconds = settings.drain_seconds
         app.register_task(SendWebhooks(self._sender))
         self._worker = HintWorker(app, name=MAINTENANCE, queues=[MAINTENANCE, WEBHOOKS], threads=THREADS)
@@ -59,10 +70,12 @@ class Maintenance:
         """Consume until told to stop."""
         self._shutdown.install()
         self._sender.start()
+        self._clerk.start()
         if self._ready_file:
             Path(self._ready_file).touch()
         log.info("The maintenance worker is ready.")
         self._worker.start()
+        self._clerk.stop(self._patience_seconds)
         self._sender.stop(self._patience_seconds)
         log.info("The maintenance worker has stopped.")
 

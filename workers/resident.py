@@ -14,6 +14,7 @@ from storage.hints import AsyncHints
 from storage.objects.s3 import open_bucket
 from storage.redis import async_client
 from tasks.attempt import Reason, Workplace
+from tasks.batches.running import LineExecution, LineRules
 from tasks.celery_app import create_app
 from tasks.dispatch import HINT_TASK
 from tasks.event_writer import EventWriter
@@ -21,7 +22,16 @@ from tasks.execution import Execution
 from tasks.gate import Gate
 from tasks.jobs import CeleryWatcher, RunJobs
 from tasks.logs import get_logger
-from tasks.routing import SEND_TASK, SEND_WIDTH, WEBHOOKS, Placement, placements_of
+from tasks.routing import (
+    BATCH_TASK,
+    BATCH_WIDTH,
+    MAINTENANCE,
+    SEND_TASK,
+    SEND_WIDTH,
+    WEBHOOKS,
+    Placement,
+    placements_of,
+)
 from tasks.settings import TaskSettings
 from tasks.weights import Weights
 from workers.consumer import HintWorker
@@ -57,8 +67,14 @@ class Resident:
     """One process for one placement."""
 
     def __init__(
-        self, model: Model, place: Placement, stores: Stores, settings: TaskSettings, ready_file: str | None
+        self,
+        catalog: Catalog,
+        placed: tuple[Model, Placement],
+        stores: Stores,
+        settings: TaskSettings,
+        ready_file: str | None,
     ) -> None:
+        model, place = placed
         self._model = model
         self._ready_file = ready_file
         self._objects = stores.objects
@@ -68,22 +84,26 @@ class Resident:
         self._writer = EventWriter(RedisEventLog(self._redis))
         self._hint_line = AsyncHints(self._redis, HINT_TASK)
         self._news_line = AsyncHints(self._redis, SEND_TASK)
+        self._batch_line = AsyncHints(self._redis, BATCH_TASK)
         slots = model.max_in_flight
         watcher = CeleryWatcher()
+        workplace = Workplace(
+            database=stores.database,
+            objects=stores.objects,
+            engine=self._host.engine,
+            writer=self._writer,
+            threads=ThreadPoolExecutor(min(slots, MOST_STORING_THREADS), thread_name_prefix="objects"),
+            device=place.device,
+        )
+        siblings = [other.queue for other in placements_of(model) if other != place]
+        lines = LineExecution(workplace, self._gate, catalog, LineRules.of(model, place.queue, siblings))
+        lines.finishing.on_over = partial(self._batch_line.send, MAINTENANCE, width=BATCH_WIDTH)
         self._execution = Execution(
-            Workplace(
-                database=stores.database,
-                objects=stores.objects,
-                engine=self._host.engine,
-                writer=self._writer,
-                threads=ThreadPoolExecutor(min(slots, MOST_STORING_THREADS), thread_name_prefix="objects"),
-                device=place.device,
-            ),
+            workplace,
             self._gate,
             self._hint_line,
             watcher,
-            queue=place.queue,
-            siblings=[other.queue for other in placements_of(model) if other != place],
+            lines=lines,
             slots=slots,
             sla_ttft_ms=model.sla_ttft_ms,
         )
@@ -150,6 +170,7 @@ class Resident:
         await self._writer.flush(FLUSH_SECONDS)
         await self._hint_line.flush()
         await self._news_line.flush()
+        await self._batch_line.flush()
         await self._control.aclose()
         await self._objects.aclose()
         await self._redis.aclose()

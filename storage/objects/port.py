@@ -148,6 +148,21 @@ def awaited_key(adapter_id: str) -> str:
     return check_key(f"lora-uploads/{adapter_id}/content")
 
 
+def chunk_key(batch_id: str, chunk: int) -> str:
+    """Return the key of a part of a batch's input."""
+    return check_key(f"{batch_prefix(batch_id)}input/{chunk}")
+
+
+def answer_key(batch_id: str, name: str) -> str:
+    """Return the key of some of a batch's answers."""
+    return check_key(f"{batch_prefix(batch_id)}answers/{name}")
+
+
+def batch_prefix(batch_id: str) -> str:
+    """Return what the keys of all of a batch's own objects begin with; its files are files."""
+    return f"batches/{batch_id}/"
+
+
 def job_prefix(job_id: str) -> str:
     """Return what the keys of all of a job's objects begin with."""
     return f"jobs/{job_id}/"

@@ -50,7 +50,7 @@ def find(database: Database, row: BatchRow) -> BatchRow:
 
 
 def claim(database: Database, limit: int, owner: str = "worker_a", most_lost: int = 0) -> list[ClaimedLine]:
-    return database.write(batch_lines.claim, LineClaim(QUEUE, owner, limit, most_lost)).lines
+    return database.write(batch_lines.claim, LineClaim(QUEUE, owner, limit, most_lost))
 
 
 def finish(database: Database, lines: list[ClaimedLine], status: LineStatus = SUCCEEDED) -> Finished:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from schemas.base import JsonObject
-from schemas.catalog import Model
+from schemas.catalog import Catalog, Model
 from schemas.errors import ObjectStoreFaultError
 from schemas.events import Envelope
 from storage import claims, jobs, workers
@@ -22,6 +22,7 @@ from storage.objects.memory import MemoryObjectStore
 from storage.redis import async_client
 from storage.rows import ClaimedJob, JobRow
 from tasks.attempt import Reason, Workplace
+from tasks.batches.running import LineExecution, LineRules
 from tasks.dispatch import HINT_TASK
 from tasks.event_writer import EventWriter
 from tasks.execution import Execution
@@ -78,13 +79,14 @@ class Bench:
         self.hints = AsyncHints(redis, HINT_TASK)
         self.threads = ThreadPoolExecutor(4)
         self.outcomes: list[Outcome] = []
+        workplace = Workplace(database, self.objects, engine, self.writer, self.threads, "cpu0")
+        self.lines = LineExecution(workplace, self.gate, CATALOG, LineRules(QUEUE, [SIBLING], max(1, slots - 1), 600))
         self.execution = Execution(
-            Workplace(database, self.objects, engine, self.writer, self.threads, "cpu0"),
+            workplace,
             self.gate,
             self.hints,
             self,
-            queue=QUEUE,
-            siblings=[SIBLING],
+            lines=self.lines,
             slots=slots,
         )
         self.execution.worker_id = WORKER
@@ -175,10 +177,13 @@ class Bench:
         await self.redis.aclose()
 
 
+FIELDS = {"alias": "echo", "kind": "text", "engine": "fake", "source": "builtin", "devices": ["cpu0", "cpu1"]}
+CATALOG = Catalog.model_validate({"models": {"echo": FIELDS}})
+
+
 def make_engine(engine_class: type[FakeEngine] = FakeEngine, slots: int = 4, **options: Any) -> FakeEngine:
     """A fake engine that takes no time unless told to."""
-    fields = {"alias": "echo", "kind": "text", "engine": "fake", "source": "builtin", "devices": ["cpu0", "cpu1"]}
-    return engine_class(Model.model_validate({**fields, "max_in_flight": slots, "options": options}))
+    return engine_class(Model.model_validate({**FIELDS, "max_in_flight": slots, "options": options}))
 
 
 @contextmanager

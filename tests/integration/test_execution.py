@@ -196,16 +196,16 @@ def test_a_beat_brings_a_cancel_whose_order_was_lost(bench: Bench) -> None:
     job_id = bench.submit("fake:hang")
     bench.run(job_id)
     bench.database.transact(lambda connection: jobs.cancel(connection, job_id))
-    bench.do(bench.execution.compare, held(bench))
+    bench.do(bench.execution.compare, held(bench), {})
     assert ends(bench.finish()) == [End.CANCELED]
 
 
 def test_a_claim_whose_answer_was_lost_is_noticed_at_the_second_beat(bench: Bench) -> None:
     job_id = bench.submit()
     bench.database.write(claims.claim, Claim(QUEUE, WORKER))
-    bench.do(bench.execution.compare, held(bench))
+    bench.do(bench.execution.compare, held(bench), {})
     assert bench.row(job_id).status == "running"
-    bench.do(bench.execution.compare, held(bench))
+    bench.do(bench.execution.compare, held(bench), {})
     row = bench.row(job_id)
     assert (row.status, row.attempt, row.lost, row.errors) == ("queued", 1, 0, 0)
     assert bench.hints_waiting() == 1

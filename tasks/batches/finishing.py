@@ -1,0 +1,111 @@
+"""Finishing: lines that ended are collected for a moment, then stored as one object and ended in one statement."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from schemas.files import JSON_LINES
+from storage import batch_lines
+from storage.batch_lines import EndedGroup, Finished, LineEnding
+from storage.database import Database
+from storage.objects.port import ObjectStore, answer_key
+from tasks.batches.attempt import EndedLine
+from tasks.logs import get_logger
+from tasks.patience import insist
+
+GROUP_SECONDS = 0.25
+GROUP_LINES = 64
+GROUP_BYTES = 4 * 2**20
+
+log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Group:
+    timer: asyncio.TimerHandle
+    endings: list[LineEnding] = field(default_factory=list)
+    answers: bytearray = field(default_factory=bytearray)
+
+
+class Finishing:
+    """The lines of one process that ran and are not ended in SQL yet. It lives in the engine's loop."""
+
+    def __init__(self, database: Database, objects: ObjectStore, threads: ThreadPoolExecutor) -> None:
+        self.on_stored: Callable[[], None] = lambda: None
+        self.on_over: Callable[[], None] = lambda: None
+        """Called when a batch has no line left."""
+        self.waiting: set[int] = set()
+        """The ids of these lines."""
+        self._database = database
+        self._objects = objects
+        self._threads = threads
+        self._groups: dict[str, _Group] = {}
+        self._storing: set[asyncio.Task[None]] = set()
+
+    def add(self, batch_id: str, ended: EndedLine) -> None:
+        """Take a line that ended; a group is one batch's, for its answers lie beside its input."""
+        group = self._groups.get(batch_id)
+        if group is None:
+            timer = asyncio.get_running_loop().call_later(GROUP_SECONDS, self._store_soon, batch_id)
+            group = self._groups[batch_id] = _Group(timer)
+        line = ended.line
+        group.endings.append(
+            LineEnding(
+                line.id,
+                line.attempt,
+                ended.status,
+                len(group.answers),
+                len(ended.answer),
+                ended.usage.get("prompt_tokens", 0),
+                ended.usage.get("completion_tokens", 0),
+            )
+        )
+        group.answers += ended.answer
+        self.waiting.add(line.id)
+        if len(group.endings) >= GROUP_LINES or len(group.answers) >= GROUP_BYTES:
+            self._store_soon(batch_id)
+
+    async def flush(self) -> None:
+        """Store what there is, and wait until all of it has ended."""
+        for batch_id in list(self._groups):
+            self._store_soon(batch_id)
+        while self._storing:
+            await asyncio.wait(self._storing)
+
+    def _store_soon(self, batch_id: str) -> None:
+        group = self._groups.pop(batch_id)
+        group.timer.cancel()
+        task = asyncio.get_running_loop().create_task(self._store(batch_id, group))
+        self._storing.add(task)
+        task.add_done_callback(self._storing.discard)
+
+    async def _store(self, batch_id: str, group: _Group) -> None:
+        try:
+            finished = await self._write(batch_id, group)
+        except Exception:
+            log.exception("A group of lines could not be ended; the beat gives them back.", batch_id=batch_id)
+        else:
+            if finished.over:
+                self.on_over()
+        self.waiting.difference_update(one.id for one in group.endings)
+        self.on_stored()
+
+    async def _write(self, batch_id: str, group: _Group) -> Finished:
+        """Write the bytes, then the rows; a commit whose answer was lost is repeated and finds its lines ended."""
+        loop, name, content = asyncio.get_running_loop(), secrets.token_hex(8), bytes(group.answers)
+        key = answer_key(batch_id, name)
+
+        async def put() -> str:
+            return await loop.run_in_executor(self._threads, self._objects.put, key, content, JSON_LINES)
+
+        await insist(put)
+        ended = EndedGroup(name, group.endings)
+
+        async def finish() -> Finished:
+            return await self._database.awrite(batch_lines.finish, ended)
+
+        return await insist(finish)
