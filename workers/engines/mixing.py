@@ -1,4 +1,4 @@
-"""Many adapters in one batch: every image has changes of its own, added to what the layers say.
+"""Many adapters in one batch: every image has changes of its own to what the layers do.
 
 All changes that an image uses become one pair of matrices for each layer: downs side by side, ups side by side with
 their strengths in them. So a batch knows no difference between no adapter, one, several, or one at two strengths, and
@@ -17,6 +17,9 @@ from torch.nn import functional
 
 from workers.engines.lora import Adapter, Change
 
+MERGED_BYTES = 64 * 2**20
+"""Weights of this size in all are copied for each image, which costs no time; beside larger ones changes are added."""
+
 Uses = Sequence[tuple[Adapter, float]]
 """The adapters of one image with their strengths."""
 
@@ -24,20 +27,24 @@ Uses = Sequence[tuple[Adapter, float]]
 class Mixture:
     """The changes of a batch's images, while it is drawn."""
 
-    def __init__(self, pipeline: Any, images: Sequence[Uses]) -> None:
+    def __init__(self, pipeline: Any, images: Sequence[Uses], merged_bytes: int = MERGED_BYTES) -> None:
         self._pipeline = pipeline
         self._images = list(images)
-        self._layers: list[LayerMixture] = []
+        self._merged_bytes = merged_bytes
+        self._layers: list[Changed] = []
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Add the changes to what the layers say, for as long as the context lasts."""
+        """Have the layers do what the images want, for as long as the context lasts."""
+        keys = {key for uses in self._images for adapter, _ in uses for key in adapter.changes}
+        found = {key: getattr(self._pipeline, key[0]).get_submodule(key[1]) for key in keys}
+        size = sum(layer.weight.nbytes for layer in found.values()) * len(self._images)
+        is_small = size <= self._merged_bytes and all(layer.weight.is_cpu for layer in found.values())
         with ExitStack() as stack:
-            for component, name in {key for uses in self._images for adapter, _ in uses for key in adapter.changes}:
-                layer = getattr(self._pipeline, component).get_submodule(name)
-                mixture = LayerMixture(layer, [_changes(uses, (component, name)) for uses in self._images])
-                self._layers.append(mixture)
-                stack.callback(layer.register_forward_hook(mixture).remove)
+            for key, layer in found.items():
+                changed = (Merged if is_small else Added)(layer, [_changes(uses, key) for uses in self._images])
+                self._layers.append(changed)
+                stack.callback(changed.apply())
             yield
 
     def keep(self, rows: Sequence[int]) -> None:
@@ -46,47 +53,91 @@ class Mixture:
             layer.keep(rows)
 
 
-class LayerMixture:
-    """What a batch adds to one layer's output."""
+class Changed:
+    """A layer with what a batch changes in it: one pair for everybody, or a pair for each image."""
 
     def __init__(self, layer: nn.Module, images: Sequence[Sequence[tuple[Change, float]]]) -> None:
-        self._layer = layer
         like = next(change for uses in images for change, _ in uses)
         is_same = all(_same(uses, images[0]) for uses in images)
         pairs = [_join(uses, like) for uses in (images[:1] if is_same else images)]
         widest = max(len(down) for down, _ in pairs)
+        self._layer = layer
+        self._is_convolution = isinstance(layer, nn.Conv2d)
         self._down = torch.stack([_pad(down, 0, widest) for down, _ in pairs])
-        self._up = torch.stack([_pad(up, 1, widest) for _, up in pairs])
+        self._up = torch.stack([_pad(up.flatten(1), 1, widest) for _, up in pairs])
+
+    def apply(self) -> Any:
+        """Change the layer; return what is called to undo it."""
+        raise NotImplementedError
 
     def keep(self, rows: Sequence[int]) -> None:
         """Leave out all other rows."""
         if len(self._down) > 1:
             self._down, self._up = self._down[list(rows)], self._up[list(rows)]
 
-    def __call__(self, _layer: nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-        """Return the output with the changes in it."""
-        add = self._convolve if isinstance(self._layer, nn.Conv2d) else self._multiply
-        return output + add(given[0]).reshape(output.shape)
-
-    def _multiply(self, given: torch.Tensor) -> torch.Tensor:
-        if len(self._down) == 1:
-            return functional.linear(functional.linear(given, self._down[0]), self._up[0])
-        count = len(self._down)
-        # With guidance the batch is there twice or more: what one image has in all of them is computed together.
-        rows = given.reshape(-1, count, *given.shape[1:-1], given.shape[-1]).transpose(0, 1)
-        flat = rows.reshape(count, -1, given.shape[-1])
-        added = torch.bmm(torch.bmm(flat, self._down.transpose(1, 2)), self._up.transpose(1, 2))
-        return added.reshape(*rows.shape[:-1], added.shape[-1]).transpose(0, 1)
-
-    def _convolve(self, given: torch.Tensor) -> torch.Tensor:
-        count, layer = len(self._down), self._layer
+    def _convolve(self, given: torch.Tensor, weights: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """Convolve each image with weights of its own: in one call, as groups of channels side by side."""
+        layer, count = self._layer, len(weights)
+        form = (layer.stride, layer.padding, layer.dilation)
         if count == 1:
-            narrow = functional.conv2d(given, self._down[0], None, layer.stride, layer.padding, layer.dilation)
-            return functional.conv2d(narrow, self._up[0])
+            return functional.conv2d(given, weights[0], bias, *form)
         wide = given.reshape(-1, count * given.shape[1], *given.shape[2:])
-        down, up = self._down.flatten(0, 1), self._up.flatten(0, 1)
-        narrow = functional.conv2d(wide, down, None, layer.stride, layer.padding, layer.dilation, groups=count)
-        return functional.conv2d(narrow, up, groups=count)
+        biases = None if bias is None else bias.repeat(count)
+        drawn = functional.conv2d(wide, weights.flatten(0, 1), biases, *form, groups=count)
+        return drawn.reshape(len(given), -1, *drawn.shape[2:])
+
+
+class Added(Changed):
+    """Adds up(down(input)) to the layer's output."""
+
+    def apply(self) -> Any:
+        """Hook into the layer."""
+        return self._layer.register_forward_hook(self._add).remove
+
+    def _add(self, _layer: nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
+        if self._is_convolution:
+            narrow = self._convolve(given[0], self._down, None)
+            return output + torch.matmul(_each(self._up, len(output)), narrow.flatten(2)).view_as(output)
+        rows = given[0].reshape(len(output), -1, given[0].shape[-1])
+        narrow = torch.matmul(rows, _each(self._down, len(output)).mT)
+        return output + torch.matmul(narrow, _each(self._up, len(output)).mT).view_as(output)
+
+
+class Merged(Changed):
+    """Has a copy of the layer's weights for each image, with the changes in it."""
+
+    def __init__(self, layer: nn.Module, images: Sequence[Sequence[tuple[Change, float]]]) -> None:
+        super().__init__(layer, images)
+        changes = torch.bmm(self._up, self._down.flatten(2))
+        self._weights = changes.view(len(changes), *layer.weight.shape).add_(layer.weight)
+        self._rows = self._weights
+
+    def apply(self) -> Any:
+        """Compute in the layer's place."""
+        self._layer.forward = self._compute
+        return lambda: delattr(self._layer, "forward")
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Leave out all other rows."""
+        if len(self._weights) > 1:
+            self._weights = self._rows = self._weights[list(rows)]
+
+    def _compute(self, given: torch.Tensor) -> torch.Tensor:
+        bias = self._layer.bias
+        if self._is_convolution:
+            return self._convolve(given, self._weights, bias)
+        if len(self._weights) == 1:
+            return functional.linear(given, self._weights[0], bias)
+        if len(self._rows) != len(given):
+            self._rows = _each(self._weights, len(given))
+        rows, weights = given.reshape(len(given), -1, given.shape[-1]), self._rows.mT
+        drawn = torch.bmm(rows, weights) if bias is None else torch.baddbmm(bias, rows, weights)
+        return drawn.reshape(*given.shape[:-1], -1)
+
+
+def _each(matrices: torch.Tensor, rows: int) -> torch.Tensor:
+    """Return a matrix for each row, where they are not one for all: with guidance the batch is there twice."""
+    return matrices if len(matrices) in (1, rows) else matrices.repeat(rows // len(matrices), 1, 1)
 
 
 def _changes(uses: Uses, key: tuple[str, str]) -> list[tuple[Change, float]]:
@@ -101,6 +152,9 @@ def _join(uses: Sequence[tuple[Change, float]], like: Change) -> tuple[torch.Ten
     """Return one pair that does what all of them do together; nothing is a pair of rank 0."""
     if not uses:
         return like.down[:0], like.up[:, :0]
+    if len(uses) == 1:
+        change, strength = uses[0]
+        return change.down, change.up if strength == 1 else change.up * strength
     downs = [change.down for change, _ in uses]
     ups = [change.up * strength for change, strength in uses]
     return torch.cat(downs), torch.cat(ups, 1)
