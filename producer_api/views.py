@@ -14,7 +14,7 @@ from pydantic_core import from_json
 from producer_api.services import Services
 from schemas.base import JsonObject
 from schemas.errors import FaultError
-from schemas.events import EventType
+from schemas.events import Envelope, EventType
 from schemas.jobs import QueueReason, Status
 from storage import jobs
 from storage.jobs import BORN, NewJob
@@ -68,7 +68,7 @@ class Views:
             load = (await self._dispatcher.loads()).get(row.queue, QueueLoad())
             view["queue"] = queue_place(row, load, stored.ahead)
         elif row.status == Status.RUNNING:
-            view["progress"] = await self._progress(row.id)
+            view["progress"] = await self._progress(row.id, base)
         return view
 
     async def render_new(self, job: NewJob, given: str, base: str) -> JsonObject:
@@ -93,17 +93,23 @@ class Views:
         """Return what a job produced, with fresh links."""
         return artifacts(row, self._services.objects, self._services.task_settings.presign_seconds)
 
-    async def _progress(self, job_id: str) -> JsonObject | None:
-        events = self._services.events
+    async def preview(self, job_id: str) -> Envelope | None:
+        """Return the newest preview of a running job; nothing when there is none, or Redis is sick."""
         try:
-            made = await events.latest(job_id, EventType.PROGRESS)
-            shown = await events.latest(job_id, EventType.PREVIEW)
+            return await self._services.events.latest(job_id, EventType.PREVIEW)
         except FaultError:
             return None
+
+    async def _progress(self, job_id: str, base: str) -> JsonObject | None:
+        try:
+            made = await self._services.events.latest(job_id, EventType.PROGRESS)
+        except FaultError:
+            return None
+        shown = await self.preview(job_id)
         if made is None and shown is None:
             return None
         said = made.data if made else {}
-        preview_url = "data:{content_type};base64,{base64}".format_map(shown.data) if shown else None
+        preview_url = f"{base}/v1/jobs/{job_id}/preview" if shown else None
         return {"fraction": said.get("fraction"), "stage": said.get("stage"), "preview_url": preview_url}
 
 

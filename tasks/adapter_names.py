@@ -67,6 +67,15 @@ async def known_adapters(database: Database, model: Model, caller_id: str) -> st
     return _list([*names, "…"] if len(rows) > LISTED else names)
 
 
+async def list_adapters(database: Database, catalog: Catalog, alias: str, caller_id: str) -> str:
+    """Return a sentence that lists the adapters that a caller may use: of one model, or of all."""
+    owners = [model for model in catalog.models.values() if alias in ("", model.alias)]
+    wanted = AdapterFilter(caller_id, LISTED, model=alias or None)
+    rows = await database.aread(lambda c: adapters.page(c, wanted))
+    names = {name for model in owners for name in model.adapters} | {row.name for row in rows}
+    return _list(sorted(names)) if names else "Known adapters: none."
+
+
 def _list(names: Sequence[str]) -> str:
     return f"Known adapters: {', '.join(names)}." if names else "It has none."
 

@@ -15,6 +15,9 @@ from tasks.engine import Engine, EngineRequest, EngineState
 from tasks.gate import Place
 from tasks.story import Story
 
+PREVIEW_BYTES = 64 * 1024
+"""A larger preview is not shown."""
+
 
 @dataclass(slots=True)
 class Performance:
@@ -96,6 +99,8 @@ class Performance:
                 self.story.say_tool_call(event)
             case ProgressMade(fraction, stage):
                 self.story.say(EventType.PROGRESS, {"fraction": fraction, "stage": stage})
+            case Preview(content, _) if len(content) > PREVIEW_BYTES:
+                pass  # every reader would get it, and Redis hold it
             case Preview(content, content_type):
                 picture = base64.b64encode(content).decode()
                 self.story.say(EventType.PREVIEW, {"content_type": content_type, "base64": picture})

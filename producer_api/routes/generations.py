@@ -21,8 +21,18 @@ from schemas.base import JsonObject
 from schemas.errors import ConflictError, ContentPolicyError, DoorTimeoutError, EngineFailedError, StokerError
 from schemas.jobs import ImageJob, Kind, Policy
 from storage.rows import JobRow
+from tasks.adapter_names import check_variant
 from tasks.doors.failures import door_param
-from tasks.doors.images import ImagesRequest, as_base64, as_images, must_have_pictures, names_of, read_images
+from tasks.doors.images import (
+    ImagesRequest,
+    as_base64,
+    as_images,
+    must_have_pictures,
+    names_of,
+    only_model,
+    read_images,
+)
+from tasks.routing import split_variant
 
 router = APIRouter(tags=["openai"], route_class=DoorRoute)
 
@@ -43,7 +53,9 @@ async def generate_images(request: Request) -> Response:
     api = api_of(request)
     key = await api.keys.authenticate(request, Scope.SUBMIT)
     wanted = await read_as(ImagesRequest, request)
-    model, given = read_images(wanted, api.services.catalog)
+    catalog = api.services.catalog
+    await check_variant(api.services.database, catalog, wanted.model or only_model(catalog), key.caller_id)
+    model, given = read_images(wanted, catalog, split_variant)
     job = ImageJob(
         kind=Kind.IMAGE,
         model=model.alias,

@@ -13,13 +13,15 @@ from producer_api.documents import LoraJob
 from producer_api.jobs import answer_accepted, origin_of
 from producer_api.openapi import IDEMPOTENCY_KEY, PREFER, SUBMIT_ERRORS, answers, body, shape
 from producer_api.plain import PlainRoute, wanted_wait
+from producer_api.services import Services
 from producer_api.state import api_of
 from schemas.base import JsonObject
-from schemas.catalog import Catalog, Model
+from schemas.catalog import Model
 from schemas.errors import InvalidError, NotFoundError, StokerError
 from schemas.image import AdapterUse, ImageInput, SafetyMode
 from schemas.jobs import ImageJob, JobFields, Kind, TextJob
 from schemas.text import Message, TextInput
+from tasks.adapter_names import find_owners, list_adapters
 
 router = APIRouter(prefix="/v1/lora", tags=["lora"], route_class=PlainRoute)
 
@@ -58,7 +60,7 @@ async def generate_with_lora(request: Request) -> Response:
     key = await api.keys.authenticate(request, Scope.SUBMIT)
     wait_seconds = wanted_wait(request, api.services.settings.wait_limit_seconds)
     wanted = await read_as(LoraRequest, request)
-    job = as_job(wanted, find_owner(api.services.catalog, wanted))
+    job = as_job(wanted, await find_owner(api.services, wanted, key.caller_id))
     try:
         accepted = await api.admission.admit(job, origin_of(request, key.caller_id))
     except StokerError as error:
@@ -68,13 +70,13 @@ async def generate_with_lora(request: Request) -> Response:
     return await answer_accepted(request, accepted, key.caller_id, wait_seconds, add_result)
 
 
-def find_owner(catalog: Catalog, wanted: LoraRequest) -> Model:
-    """Return the one model whose adapter is meant."""
-    owners = [model for model in catalog.models.values() if wanted.model in ("", model.alias)]
-    found = [model for model in owners if wanted.lora_id in model.adapters]
+async def find_owner(services: Services, wanted: LoraRequest, caller_id: str) -> Model:
+    """Return the one model whose adapter is meant: the catalog's, everybody's or the caller's own."""
+    owners = await find_owners(services.database, services.catalog, wanted.lora_id, caller_id)
+    found = [model for model in owners if wanted.model in ("", model.alias)]
     if not found:
-        known = ", ".join(sorted({adapter for model in owners for adapter in model.adapters})) or "none"
-        raise NotFoundError(f"There is no adapter '{wanted.lora_id}'. Known adapters: {known}.", param="lora_id")
+        said = await list_adapters(services.database, services.catalog, wanted.model, caller_id)
+        raise NotFoundError(f"There is no adapter '{wanted.lora_id}'. {said}", param="lora_id")
     if len(found) > 1:
         names = " and ".join(f"'{model.alias}'" for model in found)
         raise InvalidError(f"{names} have an adapter '{wanted.lora_id}'; say which one with 'model'.", param="model")

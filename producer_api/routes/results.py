@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
+
 from fastapi import APIRouter
 from pydantic_core import from_json
 from starlette.requests import Request
@@ -9,8 +11,8 @@ from starlette.responses import RedirectResponse, Response
 
 from producer_api.answers import json_answer
 from producer_api.documents import ArtifactList, Pending
-from producer_api.jobs import find_job
-from producer_api.openapi import Responses, answers
+from producer_api.jobs import find_job, find_row
+from producer_api.openapi import Responses, answers, errors
 from producer_api.state import ApiHere, ReadOwner
 from schemas.errors import GoneError, JobFailedError, NotFoundError
 from schemas.jobs import TERMINAL, Status
@@ -22,7 +24,24 @@ RESULT: Responses = {
     202: {"model": Pending, "description": "There is no result yet."},
     302: {"description": "The result is at the address in `Location`, for a while."},
 }
+UNCACHED = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 PRIVATE = {"Cache-Control": "private, no-store"}
+
+
+PREVIEW: Responses = {
+    200: {"description": "The picture, as far as it has become.", "content": {"image/jpeg": {}, "image/png": {}}},
+    **errors(NotFoundError),
+}
+
+
+@router.get("/v1/jobs/{job_id}/preview", response_class=Response, responses=PREVIEW)
+async def job_preview(request: Request, api: ApiHere, owner: ReadOwner, job_id: str) -> Response:
+    """Look at the newest preview of a running image job; its events have each as it comes."""
+    row = await find_row(request, job_id, owner)
+    shown = await api.views.preview(row.id) if row.status == Status.RUNNING else None
+    if shown is None:
+        raise NotFoundError(f"The job is {row.status} and has no preview; only running image jobs have one.")
+    return Response(b64decode(shown.data["base64"]), media_type=shown.data["content_type"], headers=UNCACHED)
 
 
 @router.get("/v1/jobs/{job_id}/result", responses=RESULT)

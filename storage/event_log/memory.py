@@ -20,6 +20,7 @@ from storage.event_log.port import (
     Position,
     begins_log,
     keep_seconds,
+    leave_out_replaced,
     parse_position,
     resume,
 )
@@ -65,7 +66,8 @@ class MemoryEventLog:
         """Return what a reader at `after` has yet to see."""
         position = parse_position(after)
         entries = self._log(job_id).entries
-        return resume([entry for entry in entries if (entry.attempt, entry.seq) > position], position)
+        found = resume([entry for entry in entries if (entry.attempt, entry.seq) > position], position)
+        return leave_out_replaced(found, await self.latest(job_id, EventType.PREVIEW))
 
     async def latest(self, job_id: str, event_type: EventType) -> Envelope | None:
         """Return the current attempt's newest event of one of LATEST_TYPES."""

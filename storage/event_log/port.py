@@ -14,9 +14,11 @@ SNAPSHOT_ENTRIES = 500
 """Writers add a snapshot after this many entries."""
 ENDED_SECONDS = 600
 LONGEST_SECONDS = 86_400  # the log of a job that never ended, and the longest timeout that a job can have
-LATEST_SECONDS = 3600
+LATEST_SECONDS = ENDED_SECONDS
 LATEST_TYPES = frozenset({EventType.PROGRESS, EventType.PREVIEW})
 """The types of which the newest event can be asked for by itself."""
+REPLACED_TYPES = frozenset({EventType.PREVIEW})
+"""The types of which a log keeps only the newest event whole; of those before it, their places."""
 
 Batch = tuple[str, Sequence[Envelope]]
 """A job's id and its next events."""
@@ -95,6 +97,15 @@ def keep_seconds(envelopes: Sequence[Envelope]) -> int | None:
     if any(map(begins_log, envelopes)):
         return LONGEST_SECONDS
     return None
+
+
+def leave_out_replaced(stored: Sequence[Envelope], newest: Envelope | None) -> list[Envelope]:
+    """Return a reader's events without the places of previews that were replaced, and with the newest one whole."""
+    return [
+        newest if newest is not None and envelope.id == newest.id else envelope
+        for envelope in stored
+        if envelope.type not in REPLACED_TYPES or (newest is not None and envelope.id == newest.id)
+    ]
 
 
 def resume(stored: Sequence[Envelope], position: Position) -> list[Envelope]:

@@ -7,6 +7,7 @@ and makes appending twice harmless, and a reader's position is a range that Redi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from schemas.events import Envelope, EventType
@@ -15,10 +16,12 @@ from storage.event_log.port import (
     ENTRIES_KEPT,
     LATEST_SECONDS,
     LATEST_TYPES,
+    REPLACED_TYPES,
     Appended,
     Batch,
     begins_log,
     keep_seconds,
+    leave_out_replaced,
     parse_position,
     resume,
 )
@@ -89,7 +92,10 @@ class RedisEventLog:
         position = parse_position(after)
         async with redis_deadline():
             entries: Any = await self._client.xrange(_stream(job_id), min=f"({position.attempt}-{position.seq}")
-        return resume([Envelope.from_json(fields[_FIELD]) for _, fields in entries], position)
+        found = resume([Envelope.from_json(fields[_FIELD]) for _, fields in entries], position)
+        if any(envelope.type in REPLACED_TYPES for envelope in found):
+            return leave_out_replaced(found, await self.latest(job_id, EventType.PREVIEW))
+        return found
 
     async def latest(self, job_id: str, event_type: EventType) -> Envelope | None:
         """Return the current attempt's newest event of one of LATEST_TYPES."""
@@ -131,7 +137,8 @@ def _words(job_id: str, envelopes: Sequence[Envelope]) -> list[str | bytes | int
         *((bell_channel(job_id), render_news(lines[-1:])) if tells_end(envelopes) else ("", "")),
     ]
     for envelope, line in zip(envelopes, lines, strict=True):
-        words += [int(begins_log(envelope)), envelope.id, line]
+        kept = _place_of(envelope) if envelope.type in REPLACED_TYPES else line
+        words += [int(begins_log(envelope)), envelope.id, kept]
     return words
 
 
@@ -139,3 +146,8 @@ def _latest_lines(job_id: str, envelopes: Sequence[Envelope]) -> list[tuple[str,
     return [
         (_latest(job_id, envelope.type), envelope.to_json()) for envelope in envelopes if envelope.type in LATEST_TYPES
     ]
+
+
+def _place_of(envelope: Envelope) -> bytes:
+    """Return what a log keeps of an event that a newer one replaces."""
+    return replace(envelope, data={}, line=b"").to_json()

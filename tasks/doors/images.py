@@ -15,6 +15,7 @@ from schemas.errors import ContentPolicyError, InvalidError, ModelNotFoundError
 from schemas.events import Produced
 from schemas.image import SIDE_LIMIT, SIDE_STEP, AdapterUse, ImageFormat, ImageInput, SafetyMode, Scheduler
 from schemas.jobs import Kind
+from tasks.doors.chat import Find
 from tasks.routing import check_kind, find_variant
 
 SAME = ("n", "negative_prompt", "seed", "steps", "guidance", "scheduler", "safety_mode")
@@ -67,9 +68,9 @@ def _is_side(pixels: int) -> bool:
     return 0 < pixels <= SIDE_LIMIT and pixels % SIDE_STEP == 0
 
 
-def read_images(wanted: ImagesRequest, catalog: Catalog) -> tuple[Model, ImageInput]:
-    """Return the model that is asked and what it is asked."""
-    model, adapter = find_variant(catalog, wanted.model or _only_model(catalog))
+def read_images(wanted: ImagesRequest, catalog: Catalog, find: Find = find_variant) -> tuple[Model, ImageInput]:
+    """Return the model that is asked and what it is asked; `find` says which adapters there are."""
+    model, adapter = find(catalog, wanted.model or only_model(catalog))
     check_kind(catalog, model, Kind.IMAGE)
     for name in ("stream", "partial_images"):
         if getattr(wanted, name):
@@ -87,7 +88,8 @@ def read_images(wanted: ImagesRequest, catalog: Catalog) -> tuple[Model, ImageIn
     )
 
 
-def _only_model(catalog: Catalog) -> str:
+def only_model(catalog: Catalog) -> str:
+    """Return the one model that is meant when none is named."""
     able = sorted(model.alias for model in catalog.models.values() if model.kind is Kind.IMAGE)
     if len(able) != 1:
         known = f"choose one of: {', '.join(able)}" if able else "the catalog has no image model"

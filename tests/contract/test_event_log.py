@@ -246,6 +246,38 @@ async def test_the_latest_event_of_a_type_is_found_below_many_others(log: EventL
     assert await log.latest(JOB, event_type) == event(1, 4, event_type)
 
 
+async def test_of_previews_only_the_newest_is_kept_and_no_reader_misses_anything_else(
+    log_and_bell: tuple[EventLog, Bell],
+) -> None:
+    log, bell = log_and_bell
+    events = [*attempt_of(1, 2), event(1, 3, EventType.PREVIEW), event(1, 4), event(1, 5, EventType.PREVIEW)]
+    async with bell.listen(JOB, to_events=True) as ring:
+        assert await ring.wait(5)
+        ring.take()
+        for one in events:
+            await log.append(JOB, [one])
+        heard: list[Envelope] = []
+        while len(heard) < len(events):
+            assert await ring.wait(5)
+            heard += ring.take() or []
+    assert heard == events  # whoever listens gets each
+    assert await log.read(JOB, None) == [*events[:2], *events[3:]]
+    assert await log.read(JOB, "1-2") == events[3:]
+    await log.append(JOB, [event(1, 6), event(1, 7, EventType.PREVIEW), event(1, 8)])
+    assert ids(await log.read(JOB, "1-2")) == ["1-4", "1-6", "1-7", "1-8"]
+    await log.append(JOB, attempt_of(2, 1))
+    assert ids(await log.read(JOB, "1-2")) == ["2-1"]
+
+
+async def test_previews_that_were_replaced_take_no_room(client: AsyncRedis) -> None:
+    log = RedisEventLog(client)
+    large = [Envelope(1, seq, EventType.PREVIEW, 0.0, {"base64": "x" * 50_000}) for seq in range(2, 102)]
+    await log.append(JOB, [*attempt_of(1, 1), *large])
+    sizes = [await client.memory_usage(key) or 0 for key in await client.keys(f"*{JOB}*")]
+    assert sum(sizes) < 100_000
+    assert await log.read(JOB, None) == [*attempt_of(1, 1), large[-1]]
+
+
 async def test_the_latest_progress_belongs_to_the_current_attempt(log: EventLog) -> None:
     await log.append(JOB, [*attempt_of(1, 2), event(1, 3, EventType.PROGRESS)])
     await log.append(JOB, attempt_of(2, 1))

@@ -12,8 +12,11 @@ from pydantic_core import from_json
 
 from producer_api.documents import ArtifactList, ImageList, LoraJob
 from schemas.base import JsonObject
+from schemas.ids import new_id
 from schemas.jobs import Job
-from storage import jobs
+from storage import adapters, jobs
+from storage.adapters import NewAdapter
+from storage.callers import ensure_caller
 from storage.database import Database
 from tests.api import Desk, eventually, memory_services, open_desk
 
@@ -69,17 +72,17 @@ NONE_MADE: JsonObject = {
 }
 
 
-async def finished(desk: Desk, path: str, body: JsonObject, output: JsonObject) -> httpx.Response:
-    """The answer of a door that waits, whose job ends with these pictures."""
+async def finished(desk: Desk, path: str, body: JsonObject, output: JsonObject, number: int = 1) -> httpx.Response:
+    """The answer of a door that waits, whose job, that number of all, ends with these pictures."""
     asking = asyncio.ensure_future(desk.client.post(path, json=body, headers={"Prefer": "wait=30"}))
 
     async def is_there() -> bool:
-        return desk.count_rows() > 0 or asking.done()
+        return desk.count_rows() == number or asking.done()
 
     await eventually(is_there)
-    assert desk.count_rows() == 1, asking.result().text
+    assert desk.count_rows() == number, asking.result().text
     worker = desk.worker(QUEUE)
-    job = worker.claim()
+    *_, job = [worker.claim() for _ in range(number)]
     names = [image["name"] for image in output["images"] if image["name"]]
     artifacts = [worker.store(job, name, name.encode(), "image/png") for name in names]
     await worker.finish(job, artifacts=artifacts, output=output, usage={"images": len(names)})
@@ -167,6 +170,29 @@ async def test_an_adapters_picture_is_at_the_top(desk: Desk) -> None:
     assert told.input is not None
     assert (told.input["adapters"], told.input["steps"]) == ([{"id": "night", "strength": 0.5}], 4)
     assert (told.input["negative_prompt"], told.input["safety_mode"], told.input["seed"]) == ("blue", "off", 3)
+
+
+async def test_an_uploaded_adapter_is_known_to_its_owner_only(desk: Desk) -> None:
+    caller_id = desk.database.transact(lambda connection: ensure_caller(connection, "local"))
+    new = NewAdapter(new_id("lora"), caller_id, "glow", "sketch", "image", "0" * 64, 10)
+    desk.database.transact(lambda connection: adapters.add(connection, new))
+    doors: list[tuple[str, JsonObject]] = [
+        ("/v1/images", {"model": "sketch", "prompt": "x", "adapters": [{"id": "glow"}]}),
+        ("/v1/lora/generate", {"lora_id": "glow", "prompt": "x"}),
+        ("/v1/lora/generate", {"lora_id": new.id, "prompt": "x"}),
+    ]
+    for path, body in doors:
+        answer = await desk.client.post(path, json=body)
+        assert answer.status_code == 202, answer.text
+        assert answer.json()["input"]["adapters"] == [{"id": new.id}]
+        stranger = await desk.client.post(path, json=body, headers=desk.bearer("stranger"))
+        assert stranger.status_code in (404, 422)
+        assert "Known adapters: gold, night." in stranger.text
+    answer = await finished(desk, "/v1/images/generations", {"model": "sketch:glow", "prompt": "x"}, ALL_MADE, 4)
+    assert answer.status_code == 200
+    body = {"model": "sketch:glow", "prompt": "x"}
+    stranger = await desk.client.post("/v1/images/generations", json=body, headers=desk.bearer("stranger"))
+    assert (stranger.status_code, stranger.json()["error"]["code"]) == (404, "model_not_found")
 
 
 async def test_several_pictures_are_a_list(desk: Desk) -> None:

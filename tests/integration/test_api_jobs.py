@@ -1,6 +1,7 @@
 """Jobs over HTTP: submit, look, wait, list, cancel, retry, delete."""
 
 import asyncio
+import base64
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -69,12 +70,34 @@ async def test_a_running_job_shows_its_progress(desk: Desk) -> None:
     worker = desk.worker()
     job = worker.claim()
     assert (await desk.look(job_id))["progress"] is None
-    picture = {"content_type": "image/png", "base64": "AAAA"}
-    said = (EventType.PROGRESS, {"fraction": 0.5, "stage": "denoise"}), (EventType.PREVIEW, picture)
-    await worker.say(job, (EventType.STARTED, {}), *said)
+    await worker.say(job, (EventType.STARTED, {}), (EventType.PROGRESS, {"fraction": 0.5, "stage": "draw"}))
     view = await desk.look(job_id)
-    assert view["progress"] == {"fraction": 0.5, "stage": "denoise", "preview_url": "data:image/png;base64,AAAA"}
+    assert view["progress"] == {"fraction": 0.5, "stage": "draw", "preview_url": None}
     assert view["queue"] is None
+
+
+async def test_the_newest_preview_of_a_running_job_can_be_looked_at(desk: Desk) -> None:
+    job_id = await desk.submit()
+    worker = desk.worker()
+    job = worker.claim()
+    assert (await desk.client.get(f"/v1/jobs/{job_id}/preview")).status_code == 404
+    pictures = [
+        (EventType.PREVIEW, {"content_type": "image/jpeg", "base64": base64.b64encode(content).decode()})
+        for content in (b"vague", b"clear")
+    ]
+    await worker.say(job, (EventType.STARTED, {}), *pictures)
+    preview_url = (await desk.look(job_id))["progress"]["preview_url"]
+    assert preview_url == f"http://stoker.test/v1/jobs/{job_id}/preview"
+    shown = await desk.client.get(preview_url)
+    assert (shown.content, shown.headers["content-type"], shown.headers["cache-control"]) == (
+        *(b"clear", "image/jpeg"),
+        "no-store",
+    )
+    stranger = await desk.client.get(preview_url, headers=desk.bearer("stranger"))
+    assert stranger.status_code == 404
+    await worker.finish(job, output={})
+    gone = await desk.client.get(preview_url)
+    assert (gone.status_code, "The job is succeeded and has no preview" in gone.text) == (404, True)
 
 
 async def test_waiting_returns_when_the_job_ends(desk: Desk) -> None:

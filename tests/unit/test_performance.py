@@ -1,14 +1,19 @@
 """How an attempt hears its engine: what counts as the first token, and when the gate learns that a prompt was read."""
 
 import asyncio
+import base64
 from collections.abc import AsyncGenerator
 
-from schemas.events import Token
-from tasks.engine import EngineRequest
+import pytest
+
+import tasks.performance
+from schemas.events import EventType, Token
+from tasks.engine import Engine, EngineRequest
 from tasks.gate import Gate
 from tasks.performance import Performance
 from tasks.story import Story
 from tests.decoders import ToyDecoder, ToyPiece, ToyPlan, ToyStep, toy_text_engine
+from tests.painters import ToyPainter, toy_image_engine
 
 
 class HalfDecoder(ToyDecoder):
@@ -43,3 +48,28 @@ async def test_half_a_character_opens_the_gate_and_is_not_told() -> None:
     assert performance.first_token_at
     assert [envelope.data for envelope in performance.story.take()] == [{"text": Token("안").text}]
     await engine.close()
+
+
+async def test_a_preview_is_told_unless_it_is_too_large() -> None:
+    painter = ToyPainter()
+    engine = toy_image_engine(painter)
+    await engine.load()
+    shown = EngineRequest("job_1", 1, "image", {"prompt": "hello"})
+    told = []
+    for limit in (tasks.performance.PREVIEW_BYTES, 0):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tasks.performance, "PREVIEW_BYTES", limit)
+            performance = Performance(Story("job_1", 1, lambda *_, **__: None))
+            await performance.run(engine, shown, opened_gate(engine).enter())
+        told.append([one.data for one in performance.story.take() if one.type is EventType.PREVIEW])
+    [[picture], nothing] = told
+    assert (picture["content_type"], base64.b64decode(picture["base64"])[:3]) == ("image/jpeg", b"\xff\xd8\xff")
+    assert nothing == []
+    await engine.close()
+
+
+def opened_gate(engine: Engine) -> Gate:
+    """A gate with room."""
+    gate = Gate()
+    gate.open(engine.capacity())
+    return gate
