@@ -14,6 +14,8 @@ from producer_api.batches import Batches
 from producer_api.files import Files
 from producer_api.headers import header_of
 from producer_api.health import Health, examine
+from producer_api.lora_sources import LoraSources
+from producer_api.loras import Loras
 from producer_api.measures import Measures
 from producer_api.queues import Queues
 from producer_api.services import Services
@@ -44,13 +46,15 @@ class Api:
     webhooks: Webhooks
     files: Files
     batches: Batches
+    loras: Loras
+    lora_sources: LoraSources
     health: Fresh[Health]
 
 
 def build_api(services: Services) -> Api:
     """Build everything that one process needs."""
     dispatcher = Dispatcher(services.database)
-    webhooks = Webhooks(services)
+    webhooks, loras = Webhooks(services), Loras(services, dispatcher)
     counting = Counting(services.catalog, services.weights)
     return Api(
         services=services,
@@ -65,6 +69,8 @@ def build_api(services: Services) -> Api:
         webhooks=webhooks,
         files=Files(services),
         batches=Batches(services),
+        loras=loras,
+        lora_sources=LoraSources(services, loras),
         health=Fresh(lambda: examine(services), HEALTH_SECONDS),
     )
 
