@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from contextlib import suppress
 from typing import Any
 
 from pydantic_core import to_json
@@ -18,16 +19,17 @@ from schemas.ids import new_id
 from storage import batches, files, idempotency, rows
 from storage.batches import BatchFilter, BatchRow, NewBatch
 from storage.files import NewFile
+from storage.hints import AsyncHints
 from storage.idempotency import Wish
 from storage.objects.port import file_key
 from storage.objects.writer import ObjectWriter
 from tasks.addresses import read_rules
 from tasks.dispatch import Origin
-from tasks.doors.bodies import DOORS
+from tasks.orders import stop_batch_order
+from tasks.routing import BATCH_TASK, BATCH_WIDTH, MAINTENANCE
 from tasks.webhooks.intake import row_of_webhook
 
 PLAIN_NAME = "inputs.jsonl"
-MAX_LINES = 50_000
 
 
 class Batches:
@@ -37,20 +39,19 @@ class Batches:
         self._services = services
         self._database = services.database
         self._rules = read_rules(services.task_settings)
+        self._hints = AsyncHints(services.redis, BATCH_TASK)
 
     async def create(self, wanted: BatchWanted, origin: Origin) -> tuple[BatchRow, bool]:
         """Make a batch of an uploaded file, or find the one that the idempotency key made before."""
-        if wanted.endpoint not in DOORS:
-            known = ", ".join(DOORS)
-            raise InvalidError(f"There are no batches for {wanted.endpoint} yet; known: {known}.", param="endpoint")
         new = self._lay_out(wanted, wanted.endpoint, wanted.input_file_id, origin)
         return await self._write(new, None, origin, wanted.model_dump_json(exclude_defaults=True))
 
     async def create_plain(self, wanted: PlainBatchWanted, origin: Origin) -> tuple[BatchRow, bool]:
         """Make a batch of inputs: they become a file, and take the same road."""
-        if len(wanted.inputs) > MAX_LINES:
+        limit = self._services.task_settings.max_batch_lines
+        if len(wanted.inputs) > limit:
             raise InvalidError(
-                f"A batch has {MAX_LINES:,} lines at most, and this one {len(wanted.inputs):,}; make several.",
+                f"A batch has {limit:,} lines at most, and this one {len(wanted.inputs):,}; make several.",
                 param="inputs",
             )
         file_id = new_id("file")
@@ -84,6 +85,10 @@ class Batches:
         stopped = await self._database.atransact(lambda c: batches.request_cancel(c, batch_id, caller_id))
         if stopped is None:
             raise _unknown(batch_id)
+        self._announce()
+        with suppress(FaultError):  # the workers' beats bring the same news
+            for owner in stopped.owners:
+                await self._services.control.send(owner, stop_batch_order(stopped.row.number))
         return stopped.row
 
     async def pause(self, batch_id: str, caller_id: str, *, paused: bool) -> BatchRow:
@@ -131,7 +136,13 @@ class Batches:
                 _hold_input(connection, new)
             return batches.add(connection, new), True
 
-        return await self._database.atransact(write)
+        made = await self._database.atransact(write)
+        self._announce()
+        return made
+
+    def _announce(self) -> None:
+        """Have somebody work on batches now instead of within a second."""
+        self._hints.send(MAINTENANCE, width=BATCH_WIDTH)
 
     def _store(self, wanted: PlainBatchWanted, file_id: str, caller_id: str) -> NewFile:
         writer = ObjectWriter(self._services.objects, file_key(file_id), JSON_LINES)

@@ -81,7 +81,7 @@ class Files:
         self._objects = services.objects
         # Threads of their own: a store that answers slowly must not hold up those that everything else needs.
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="files")
-        self._uploads = Uploads(services, self._run)
+        self._uploads = Uploads(services, self.run)
 
     async def receive(self, request: Request, caller_id: str) -> FileRow:
         """Store an uploaded file: its bytes first, then its row."""
@@ -113,20 +113,21 @@ class Files:
         if not await self._database.atransact(write):
             raise _unknown(file_id)
         with suppress(FaultError):  # the sweep finds what is left
-            await self._run(self._objects.delete, [file_key(file_id)])
+            await self.run(self._objects.delete, [file_key(file_id)])
 
     async def open(self, file: FileRow) -> AsyncIterator[bytes]:
         """Begin to read a file's bytes."""
-        return self._pieces(await self._run(self._objects.open_read, file_key(file.id)))
+        return self._pieces(await self.run(self._objects.open_read, file_key(file.id)))
 
     async def _pieces(self, reader: Reader) -> AsyncIterator[bytes]:
         try:
-            while piece := await self._run(reader.read, PIECE_BYTES):
+            while piece := await self.run(reader.read, PIECE_BYTES):
                 yield piece
         finally:
             reader.close()
 
-    async def _run(self, work: Callable[..., Result], *arguments: Any) -> Result:
+    async def run(self, work: Callable[..., Result], *arguments: Any) -> Result:
+        """Do what blocks, in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
 

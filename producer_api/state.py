@@ -10,12 +10,11 @@ from starlette.requests import Request
 
 from producer_api.admission import Admission
 from producer_api.authentication import Keys, Scope
+from producer_api.batch_output import BatchOutput
 from producer_api.batches import Batches
 from producer_api.files import Files
 from producer_api.headers import header_of
 from producer_api.health import Health, examine
-from producer_api.lora_sources import LoraSources
-from producer_api.loras import Loras
 from producer_api.measures import Measures
 from producer_api.queues import Queues
 from producer_api.services import Services
@@ -46,16 +45,16 @@ class Api:
     webhooks: Webhooks
     files: Files
     batches: Batches
-    loras: Loras
-    lora_sources: LoraSources
+    batch_output: BatchOutput
     health: Fresh[Health]
 
 
 def build_api(services: Services) -> Api:
     """Build everything that one process needs."""
     dispatcher = Dispatcher(services.database)
-    webhooks, loras = Webhooks(services), Loras(services, dispatcher)
+    webhooks = Webhooks(services)
     counting = Counting(services.catalog, services.weights)
+    files = Files(services)
     return Api(
         services=services,
         dispatcher=dispatcher,
@@ -67,10 +66,9 @@ def build_api(services: Services) -> Api:
         measures=Measures(),
         queues=Queues(services, dispatcher, webhooks),
         webhooks=webhooks,
-        files=Files(services),
+        files=files,
         batches=Batches(services),
-        loras=loras,
-        lora_sources=LoraSources(services, loras),
+        batch_output=BatchOutput(services, files),
         health=Fresh(lambda: examine(services), HEALTH_SECONDS),
     )
 

@@ -65,7 +65,7 @@ def sentence(details: ErrorDetails, param: str, noun: str = "field") -> str:
     if details["type"] in ("missing", "union_tag_not_found"):
         return f"The {noun} '{param}' is missing; add it."
     if details["type"] == "union_tag_invalid":
-        return f"The field 'kind' must be one of {', '.join(Kind)}."
+        return f"The field 'kind' must be one of {', '.join(Kind)}; batches are made with POST /v1/batches."
     return f"The {noun} '{param}' is not valid: {_reason(details)}."
 
 

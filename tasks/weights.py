@@ -27,7 +27,7 @@ class Weights:
     """Turns a catalog's sources into what engines can load."""
 
     def __init__(self, open_bucket: Callable[[str], ObjectStore], folder: Path) -> None:
-        self.open_bucket = open_bucket
+        self._open_bucket = open_bucket
         self._folder = folder
 
     def locate(self, source: str) -> str:
@@ -39,12 +39,6 @@ class Weights:
         if source.startswith(LOCAL):
             return str(_check_folder(source))
         return source
-
-    def locate_here(self, source: str) -> str:
-        """Return a folder on this machine's disk; FileNotFoundError when it would have to be fetched."""
-        if not source.startswith((PACKAGE, *LOCAL)):
-            raise FileNotFoundError(source)
-        return self.locate(source)
 
     def locate_files(self, source: str, revision: str, names: Sequence[str]) -> Path:
         """Return a local folder that has those of these files that the model has; fetches no more than them."""
@@ -63,7 +57,7 @@ class Weights:
         self._folder.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(dir=self._folder))
         try:
-            if not _download(self.open_bucket(name), f"{prefix.rstrip('/')}/", unfinished, names):
+            if not _download(self._open_bucket(name), f"{prefix.rstrip('/')}/", unfinished, names):
                 raise StartError(f"There is nothing at {source}; upload the model or correct 'source'.")
             unfinished.replace(folder)  # whole, or not there at all
         except FaultError as fault:

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import ValidationError
 from pydantic_core import from_json
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from producer_api.answers import json_answer
 from producer_api.authentication import Scope
@@ -23,17 +23,20 @@ from producer_api.batch_wishes import (
 )
 from producer_api.doors import DoorRoute
 from producer_api.jobs import origin_of
-from producer_api.openapi import CALLER, IDEMPOTENCY_KEY, REFERENCE, door_errors, shape
+from producer_api.openapi import CALLER, IDEMPOTENCY_KEY, REFERENCE, Responses, door_errors, shape
 from producer_api.state import Api, api_of
 from schemas.base import JsonObject
+from schemas.batches import BATCH_ENDS
 from schemas.errors import (
     ConflictError,
+    GoneError,
     IdempotencyMismatchError,
     MalformedError,
     NotFoundError,
     TooLargeError,
     UrlRefusedError,
 )
+from schemas.files import JSON_LINES
 from schemas.refusals import invalid
 from storage.batches import BatchFilter
 from tasks.batch_views import batch_view
@@ -68,6 +71,11 @@ LIST: JsonObject = {
 LOOK = {"parameters": [CALLER]}
 SEEN = {**shape(BatchAnswer), **door_errors(NotFoundError)}
 STEERED = {**shape(BatchAnswer), **door_errors(NotFoundError, ConflictError)}
+CONTENT: Responses = {
+    200: {"description": "JSON lines, one for each line that has ended.", "content": {JSON_LINES: {}}}
+}
+READ = {**CONTENT, **door_errors(NotFoundError, GoneError)}
+KEPT = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
 LONG_BYTES = 64 * 2**10
 """Longer bodies are read in a thread."""
 
@@ -129,6 +137,30 @@ async def pause_batch(request: Request, batch_id: str) -> Response:
 async def resume_batch(request: Request, batch_id: str) -> Response:
     """Let the lines of a paused batch begin again."""
     return await _pause(request, batch_id, paused=False)
+
+
+@router.get("/{batch_id}/output", responses=READ, openapi_extra=LOOK)
+async def get_batch_output(request: Request, batch_id: str) -> Response:
+    """Read the answers so far, in the order of the input; all of them when the batch has ended."""
+    return await _output(request, batch_id, errors=False)
+
+
+@router.get("/{batch_id}/errors", responses=READ, openapi_extra=LOOK)
+async def get_batch_errors(request: Request, batch_id: str) -> Response:
+    """Read the lines that have failed so far, in the order of the input, and why."""
+    return await _output(request, batch_id, errors=True)
+
+
+async def _output(request: Request, batch_id: str, *, errors: bool) -> Response:
+    api = api_of(request)
+    row = await api.batches.find(batch_id, await _owner(api, request, Scope.READ))
+    if row.status not in BATCH_ENDS:
+        return StreamingResponse(await api.batch_output.open(row, errors=errors), headers=KEPT, media_type=JSON_LINES)
+    file = await api.batch_output.find_file(row, errors=errors)
+    if file is None:
+        return Response(b"", headers=KEPT, media_type=JSON_LINES)
+    headers = {**KEPT, "Content-Length": str(file.bytes)}
+    return StreamingResponse(await api.files.open(file), headers=headers, media_type=JSON_LINES)
 
 
 async def _pause(request: Request, batch_id: str, *, paused: bool) -> Response:

@@ -53,7 +53,7 @@ BAD = {
     "an unknown field inside": (given(prompt="x", top_q=1), 422, "invalid", "input.top_q", "no field 'input.top_q'"),
     "two unknown fields": (text(foo=1, bar=2), 422, "invalid", "foo", "(1 more after it)"),
     "no kind": (b'{"model":"echo"}', 422, "invalid", "kind", "The field 'kind' is missing; add it."),
-    "an unknown kind": (text(kind="video"), 422, "invalid", "kind", "must be one of text, image, embedding."),
+    "an unknown kind": (text(kind="video"), 422, "invalid", "kind", "must be one of text, image, embedding; batches"),
     "no input": (b'{"kind":"text","model":"echo"}', 422, "invalid", "input", "'input' is missing"),
     "prompt and messages": (
         given(prompt="x", messages=[{"role": "user", "content": "x"}]),
