@@ -229,9 +229,3 @@ def held_by(connection: sa.Connection, owner: str) -> dict[int, int]:
         batch_lines.c.owner == owner, batches.RUNNING_LINE
     )
     return {row.id: row.attempt for row in connection.execute(query)}
-
-
-def count_lines_up_to(connection: sa.Connection, limit: int, *which: sa.ColumnElement[bool] | sa.TextClause) -> int:
-    """Count lines of a queue, no further than limit; ordered by rank as jobs are, for the sake of the index."""
-    rows = sa.select(batch_lines.c.id).where(*which).order_by(batch_lines.c.rank).limit(limit).subquery()
-    return connection.execute(sa.select(sa.func.count()).select_from(rows)).scalar_one()

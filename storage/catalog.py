@@ -14,6 +14,30 @@ from schemas.errors import CatalogError
 TABLE = "models"
 
 
+class CatalogFile:
+    """A catalog that is read again when its file has changed."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._stamp: tuple[int, int, int] | None = None
+        self._catalog = Catalog(models={})
+
+    def read(self) -> Catalog:
+        """Return the catalog as the file has it now."""
+        stamp = _stamp(self._path)
+        if stamp is None or stamp != self._stamp:
+            self._catalog, self._stamp = read_catalog(self._path), stamp
+        return self._catalog
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    try:
+        seen = Path(path).stat()
+    except OSError:
+        return None
+    return seen.st_ino, seen.st_mtime_ns, seen.st_size
+
+
 def read_catalog(path: str) -> Catalog:
     """Read and validate a catalog file."""
     tables = _read_tables(path)

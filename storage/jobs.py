@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from schemas.jobs import Status
 from storage.clock import db_now
@@ -193,9 +194,16 @@ def claimable_in(queue: str) -> tuple[sa.ColumnElement[bool], sa.TextClause]:
 
 
 def count_up_to(connection: sa.Connection, limit: int, *which: sa.ColumnElement[bool] | sa.TextClause) -> int:
-    """Count jobs of a queue, no further than limit; the order by rank makes Postgres take the queue's own index."""
-    rows = sa.select(jobs.c.id).where(*which).order_by(jobs.c.rank).limit(limit).subquery()
-    return connection.execute(sa.select(sa.func.count()).select_from(rows)).scalar_one()
+    """Count jobs of a queue, no further than limit."""
+    return connection.execute(counted_up_to(limit, jobs, *which)).scalar_one()
+
+
+def counted_up_to(
+    limit: int | sa.BindParameter[int], table: sa.Table, *which: sa.ColumnElement[bool] | sa.TextClause
+) -> sa.Select[int]:
+    """Count rows of a queue, no further than limit; the order by rank makes Postgres take the queue's own index."""
+    rows = sa.select(table.c.id).where(*which).order_by(table.c.rank).limit(limit).subquery()
+    return sa.select(sa.func.count()).select_from(rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,15 +241,11 @@ def cancel(connection: sa.Connection, job_id: str) -> Canceled:
     return Canceled(owner=row.owner, attempt=row.attempt)
 
 
-def end_queued(
-    connection: sa.Connection,
-    which: sa.ColumnElement[bool],
-    status: Status,
-    error: str | None = None,
-    limit: int | None = None,
-) -> list[Ended]:
-    """End queued jobs that match with a terminal status, up to limit."""
-    statement = (
+def ending_queued(
+    which: sa.ColumnElement[bool], status: Status, error: str | None = None, limit: int | None = None
+) -> ReturningUpdate[tuple[Any, ...]]:
+    """Make the statement that ends queued jobs which match, up to limit; its rows are made `Ended`."""
+    return (
         sa.update(jobs)
         .where(jobs.c.id.in_(untouched(WAITING, which, limit=limit)))
         .values(
@@ -252,7 +256,6 @@ def end_queued(
         )
         .returning(jobs.c.id, jobs.c.status, jobs.c.attempt, jobs.c.queue)
     )
-    return [Ended(*row) for row in connection.execute(statement)]
 
 
 def untouched(*which: sa.ColumnElement[bool], limit: int | None = None) -> sa.Select[tuple[str]]:

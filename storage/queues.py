@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from schemas.jobs import Status
-from storage.batch_lines import count_lines_up_to
 from storage.dialects import insert_new
-from storage.jobs import RUNNING, WAITING, count_up_to, end_queued, untouched
+from storage.jobs import RUNNING, WAITING, counted_up_to, ending_queued, untouched
 from storage.rows import Ended
 from storage.tables import IS_CLAIMABLE, IS_RUNNING, IS_SCHEDULED, IS_SUSPECT, batch_lines, jobs, queues
 
@@ -45,6 +44,24 @@ class Depth:
         return self.claimable + self.suspects + self.scheduled
 
 
+ALL_QUEUES = sa.select(queues).order_by(queues.c.name)
+OPEN_QUEUES = sa.select(queues.c.name).where(queues.c.paused == 0)
+
+
+def _count(table: sa.Table, which: sa.TextClause) -> sa.Select[int]:
+    in_queue = table.c.queue == sa.bindparam("in_queue")
+    return counted_up_to(sa.bindparam("limit", type_=sa.Integer), table, in_queue, which)
+
+
+COUNTS = {
+    "claimable": _count(jobs, IS_CLAIMABLE),
+    "suspects": _count(jobs, IS_SUSPECT),
+    "lines": _count(batch_lines, IS_CLAIMABLE),
+    "suspect_lines": _count(batch_lines, IS_SUSPECT),
+}
+"""What the reconciler asks of every queue every second, laid out once."""
+
+
 def declare(connection: sa.Connection, rows: Sequence[QueueRow]) -> None:
     """Make sure that queues have a row; an existing one keeps its pause."""
     if rows:
@@ -63,7 +80,7 @@ def declare(connection: sa.Connection, rows: Sequence[QueueRow]) -> None:
 
 def all_queues(connection: sa.Connection) -> list[QueueRow]:
     """Return every queue that was ever declared."""
-    return [QueueRow(*row) for row in connection.execute(sa.select(queues).order_by(queues.c.name))]
+    return [QueueRow(*row) for row in connection.execute(ALL_QUEUES)]
 
 
 def pause(connection: sa.Connection, name: str, *, paused: bool) -> bool:
@@ -74,18 +91,19 @@ def pause(connection: sa.Connection, name: str, *, paused: bool) -> bool:
 
 def purge(connection: sa.Connection, name: str, limit: int | None = None) -> list[Ended]:
     """Cancel what waits in a queue, up to limit."""
-    return end_queued(connection, jobs.c.queue == name, Status.CANCELED, limit=limit)
+    ending = ending_queued(jobs.c.queue == name, Status.CANCELED, limit=limit)
+    return [Ended(*row) for row in connection.execute(ending)]
 
 
 def claimable_up_to(connection: sa.Connection, limit: int) -> dict[str, Depth]:
     """Count, for each queue that is not paused, what could be claimed and what is suspect, each up to limit."""
-    names = connection.execute(sa.select(queues.c.name).where(queues.c.paused == 0)).scalars().all()
+    names = connection.execute(OPEN_QUEUES).scalars().all()
     return {
         name: Depth(
-            claimable=count_up_to(connection, limit, jobs.c.queue == name, IS_CLAIMABLE),
-            suspects=count_up_to(connection, limit, jobs.c.queue == name, IS_SUSPECT),
-            lines=count_lines_up_to(connection, limit, batch_lines.c.queue == name, IS_CLAIMABLE),
-            suspect_lines=count_lines_up_to(connection, limit, batch_lines.c.queue == name, IS_SUSPECT),
+            **{
+                state: connection.execute(count, {"in_queue": name, "limit": limit}).scalar_one()
+                for state, count in COUNTS.items()
+            }
         )
         for name in names
     }

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from schemas.errors import ModelRemovedError
 from schemas.jobs import TERMINAL, Status
 from storage.clock import db_now
-from storage.jobs import WAITING, end_queued, untouched
+from storage.jobs import WAITING, ending_queued, untouched
 from storage.rows import Ended, to_json
 from storage.tables import idempotency_keys, job_inputs, jobs
 
@@ -20,22 +20,27 @@ SWEEP_LIMIT = 5_000
 """Rows per statement: a million that come due at once must not hold the writers up for a minute."""
 
 
+# What is looked for every second is laid out once.
+EXPIRE = ending_queued(jobs.c.expires_at <= db_now(), Status.EXPIRED, limit=SWEEP_LIMIT)
+DUE = untouched(WAITING, jobs.c.run_at.is_not(None), jobs.c.run_at <= db_now(), limit=SWEEP_LIMIT)
+RELEASE = sa.update(jobs).where(jobs.c.id.in_(DUE)).values(run_at=None).returning(jobs.c.queue)
+
+
 def expire(connection: sa.Connection) -> list[Ended]:
     """End jobs that waited longer than their ttl."""
-    return end_queued(connection, jobs.c.expires_at <= db_now(), Status.EXPIRED, limit=SWEEP_LIMIT)
+    return [Ended(*row) for row in connection.execute(EXPIRE)]
 
 
 def fail_removed_models(connection: sa.Connection, known: Sequence[str]) -> list[Ended]:
     """End jobs that wait for a model that the catalog has lost."""
     error = to_json(ModelRemovedError().as_job_error())
-    return end_queued(connection, jobs.c.model.not_in(known), Status.FAILED, error, limit=SWEEP_LIMIT)
+    ending = ending_queued(jobs.c.model.not_in(known), Status.FAILED, error, limit=SWEEP_LIMIT)
+    return [Ended(*row) for row in connection.execute(ending)]
 
 
 def release_scheduled(connection: sa.Connection) -> list[str]:
     """Let jobs whose run_at has come be claimed; return the queues that got some."""
-    due = untouched(WAITING, jobs.c.run_at.is_not(None), jobs.c.run_at <= db_now(), limit=SWEEP_LIMIT)
-    statement = sa.update(jobs).where(jobs.c.id.in_(due)).values(run_at=None).returning(jobs.c.queue)
-    return sorted(set(connection.execute(statement).scalars()))
+    return sorted(set(connection.execute(RELEASE).scalars()))
 
 
 def past_retention(connection: sa.Connection, limit: int) -> list[str]:

@@ -146,9 +146,16 @@ def request_drain(connection: sa.Connection, which: sa.ColumnElement[bool]) -> l
 IS_SILENT = workers.c.lease_until < db_now()
 
 
+SILENT = sa.select(workers.c.id).where(IS_SILENT)
+LIVING = sa.select(workers).where(workers.c.lease_until >= db_now()).order_by(workers.c.queue, workers.c.id)
+
+
 def silent(connection: sa.Connection) -> list[str]:
     """Return the workers whose lease ran out."""
-    return list(connection.execute(sa.select(workers.c.id).where(IS_SILENT)).scalars())
+    return list(connection.execute(SILENT).scalars())
+
+
+GONE = sa.select(jobs.c.owner).distinct().where(RUNNING, jobs.c.owner.not_in(sa.select(workers.c.id)))
 
 
 def requeue_lost(connection: sa.Connection, suspected: Collection[str] | None = None) -> list[Ended]:
@@ -157,13 +164,13 @@ def requeue_lost(connection: sa.Connection, suspected: Collection[str] | None = 
     With `suspected`, only those of the silent ones are lost. It looks for running jobs without an owner, not for the
     jobs of the rows it deletes: so a claim by a worker that was just declared lost is found too, one tick later.
     """
-    is_lost = IS_SILENT if suspected is None else sa.and_(IS_SILENT, workers.c.id.in_(suspected))
-    expired = sa.select(workers.c.id).where(is_lost).with_for_update(skip_locked=True)
-    connection.execute(sa.delete(workers).where(workers.c.id.in_(expired)))
+    if suspected is None or suspected:
+        is_lost = IS_SILENT if suspected is None else sa.and_(IS_SILENT, workers.c.id.in_(suspected))
+        expired = sa.select(workers.c.id).where(is_lost).with_for_update(skip_locked=True)
+        connection.execute(sa.delete(workers).where(workers.c.id.in_(expired)))
     # Found in a statement of its own: an id that is gone stays gone, while an UPDATE that meets a row which has just
     # changed hands would compare its new owner with the workers of a moment ago.
-    gone = sa.select(jobs.c.owner).distinct().where(RUNNING, jobs.c.owner.not_in(sa.select(workers.c.id)))
-    owners = connection.execute(gone).scalars().all()
+    owners = connection.execute(GONE).scalars().all()
     return _requeue(connection, owners) if owners else []
 
 
@@ -193,5 +200,4 @@ def _requeue(connection: sa.Connection, owners: Sequence[str | None]) -> list[En
 
 def living(connection: sa.Connection) -> list[WorkerRow]:
     """Return the workers whose lease runs."""
-    query = sa.select(workers).where(workers.c.lease_until >= db_now()).order_by(workers.c.queue, workers.c.id)
-    return [WorkerRow(*row) for row in connection.execute(query)]
+    return [WorkerRow(*row) for row in connection.execute(LIVING)]

@@ -16,7 +16,7 @@ from schemas.jobs import TERMINAL
 from storage import batch_upkeep, batches, queues, retention, workers
 from storage.database import Database
 from storage.rows import Ended
-from tasks.balance import hints_to_send, look, moves_to_make
+from tasks.balance import Sight, hints_to_send, look, moves_to_make
 from tasks.logs import get_logger
 from tasks.orders import SUSPECTS
 
@@ -53,6 +53,7 @@ class Reconciler:
         self._has_redis_forgotten = has_redis_forgotten
         self._read_catalog = read_catalog
         self._ticking = threading.Lock()
+        self._sight: Sight | None = None
         self._silent: frozenset[str] = frozenset()
         self._failing: set[str] = set()
         self._duties = (
@@ -69,6 +70,7 @@ class Reconciler:
         """Do every duty once; a tick that meets another one still at work leaves at once."""
         if not self._ticking.acquire(blocking=False):
             return "another tick is still at work"
+        self._sight = None
         try:
             failed = [duty.__name__ for duty in self._duties if not self._try(duty)]
         finally:
@@ -110,14 +112,16 @@ class Reconciler:
     def fail_removed_models(self) -> None:
         """End the jobs that wait for a model which the catalog no longer has."""
         known = self._read_catalog().models
-        sight = look(self._database)
+        sight = self._look()
         if any(row.model not in known and sight.is_waited_for(row.name) for row in sight.queues):
+            self._sight = None
             self._tell(self._database.transact(lambda connection: retention.fail_removed_models(connection, [*known])))
             self._database.transact(lambda connection: batch_upkeep.fail_removed_models(connection, [*known]))
 
     def move_to_the_living(self) -> None:
         """Give what waits for a placement without a worker to a placement of the same model that has one."""
-        for source, target in moves_to_make(look(self._database), self._read_catalog()):
+        for source, target in moves_to_make(self._look(), self._read_catalog()):
+            self._sight = None
             count = self._database.transact(partial(queues.move, source=source, target=target))
             lines = self._database.transact(partial(batch_upkeep.move, source=source, target=target))
             log.info("Work was moved to another placement.", source=source, target=target, jobs=count, lines=lines)
@@ -129,11 +133,17 @@ class Reconciler:
 
     def top_up_hints(self) -> None:
         """See to it that every queue with work has hints, and every idle worker whose sibling has too much."""
-        sight = look(self._database)
+        sight = self._look()
         depths = self._hints.depths([row.name for row in sight.queues])
         for need in hints_to_send(sight, depths):
             args = [SUSPECTS] if need.suspects else []
             self._hints.send(need.queue, width=need.width, count=need.count, args=args, ahead=need.suspects)
+
+    def _look(self) -> Sight:
+        """Return what this tick knows of the queues: it looks once, and again after it has changed something."""
+        if self._sight is None:
+            self._sight = look(self._database)
+        return self._sight
 
     def _try(self, duty: Callable[[], None]) -> bool:
         name = duty.__name__

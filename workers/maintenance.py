@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from schemas.catalog import Catalog
 from storage.bell import Ringer
-from storage.catalog import read_catalog
+from storage.catalog import CatalogFile
 from storage.epoch import Epoch
 from storage.event_log.streams import RedisEventLog
 from storage.hints import Hints
@@ -40,13 +39,13 @@ class Maintenance:
         self._storage = stores.settings
         self._ready_file = ready_file
         redis = sync_client(stores.settings.redis_url)
-        hints = Hints(redis, HINT_TASK)
+        hints, catalog = Hints(redis, HINT_TASK), CatalogFile(stores.settings.catalog)
         reconciler = Reconciler(
             stores.database,
             hints,
             ring=Ringer(redis).ring,
             has_redis_forgotten=Epoch(redis).check,
-            read_catalog=self._read_catalog,
+            read_catalog=catalog.read,
         )
         app = create_app(stores.settings, settings)
         app.register_task(Tick(reconciler))
@@ -56,7 +55,7 @@ class Maintenance:
             stores.database,
             stores.objects,
             settings,
-            read_catalog=self._read_catalog,
+            read_catalog=catalog.read,
             hint=lambda queue, slots: hints.send(queue, width=hint_width(slots)),
             on_end=self._sender.poke,
         )
@@ -78,9 +77,6 @@ class Maintenance:
         self._clerk.stop(self._patience_seconds)
         self._sender.stop(self._patience_seconds)
         log.info("The maintenance worker has stopped.")
-
-    def _read_catalog(self) -> Catalog:
-        return read_catalog(self._storage.catalog)
 
     def _erase_events(self, job_ids: Sequence[str]) -> None:
         asyncio.run(self._erase_in_loop(job_ids))
