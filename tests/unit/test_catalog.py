@@ -7,7 +7,7 @@ import pytest
 
 from schemas.catalog import Model
 from schemas.errors import CatalogError
-from storage.catalog import read_catalog
+from storage.catalog import CatalogFile, read_catalog
 
 GOOD = '[models.echo]\nkind = "text"\nengine = "fake"\nsource = "builtin"\ndevices = ["cpu0", "gpu1"]\n'
 
@@ -30,6 +30,21 @@ def test_a_short_table_is_a_model_with_defaults(path: Path) -> None:
     model = catalog.models["echo"]
     assert (model.alias, model.kind, model.devices) == ("echo", "text", ["cpu0", "gpu1"])
     assert (model.revision, model.max_in_flight, model.timeout_seconds, model.preload) == ("main", 8, 600, True)
+
+
+def test_a_file_is_read_again_when_it_has_changed_and_only_then(path: Path) -> None:
+    file = CatalogFile(str(path))
+    with pytest.raises(CatalogError, match="cannot be read"):
+        file.read()
+    path.write_text(GOOD)
+    catalog = file.read()
+    assert file.read() is catalog
+    path.write_text(GOOD.replace("echo", "parrot"))
+    assert list(file.read().models) == ["parrot"]
+    path.write_text("nonsense")
+    for _ in range(2):
+        with pytest.raises(CatalogError, match="is not valid TOML"):
+            file.read()
 
 
 def test_everything_that_may_be_said_is_kept(path: Path) -> None:
