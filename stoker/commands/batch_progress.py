@@ -70,7 +70,7 @@ def summary_of(batch: Batch) -> str:
     if ended_at is not None and batch.created_at is not None:
         seconds = (ended_at - batch.created_at).total_seconds()
         words.append(f"in {long_duration(seconds)}")
-        if batch.completed and seconds >= 1:
+        if batch.status == "completed" and batch.completed and seconds >= 1:
             words.append(rate_of((batch.completed + batch.failed) / seconds))
     tokens = batch.usage["total_tokens"]
     return ", ".join([*words, *([f"{tokens:,} tokens"] if tokens else [])])

@@ -6,7 +6,7 @@ from stoker.client import Queue
 from stoker.commands.context import Context
 from stoker.commands.words import duration
 
-HEADERS = ("QUEUE", "STATE", "QUEUED", "LATER", "RUNNING", "WORKERS", "WAIT P50", "P95")
+HEADERS = ("QUEUE", "STATE", "QUEUED", "LATER", "RUNNING", "LINES", "WORKERS", "WAIT P50", "P95")
 
 
 def queues(context: Context) -> int:
@@ -24,6 +24,7 @@ def queues(context: Context) -> int:
             queue.depth.get("queued"),
             queue.depth.get("scheduled"),
             queue.depth.get("running"),
+            sum(queue.depth.get(name) or 0 for name in ("lines", "running_lines")),
             len(queue.workers),
             duration(queue.wait_ms.get("p50")),
             duration(queue.wait_ms.get("p95")),
