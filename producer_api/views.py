@@ -12,6 +12,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from producer_api.services import Services
+from producer_api.together import Together
 from schemas.base import JsonObject
 from schemas.errors import FaultError
 from schemas.events import Envelope, EventType
@@ -42,20 +43,14 @@ class Views:
     def __init__(self, services: Services, dispatcher: Dispatcher) -> None:
         self._services = services
         self._dispatcher = dispatcher
+        self._finding = Together(self._read)
 
     async def find(self, job_id: str, caller_id: str) -> Stored | None:
-        """Read a caller's job."""
+        """Read a caller's job; many end at once, so those who ask at once are answered at once."""
+        return await self._finding.ask((job_id, caller_id))
 
-        def read(connection: Any) -> Stored | None:
-            row = jobs.find(connection, job_id, caller_id)
-            if row is None:
-                return None
-            given = jobs.find_input(connection, job_id)
-            waits = row.status == Status.QUEUED and row.run_at is None
-            ahead = jobs.count_ahead(connection, row.queue, row.rank, POSITION_LIMIT) if waits else None
-            return Stored(row, given[0] if given else None, ahead)
-
-        return await self._services.database.aread(read)
+    async def _read(self, wanted: Sequence[tuple[str, str]]) -> list[Stored | None]:
+        return await self._services.database.aread(lambda connection: [_read(connection, *one) for one in wanted])
 
     async def render(self, stored: Stored, base: str) -> JsonObject:
         """Return the whole view of a job."""
@@ -111,6 +106,16 @@ class Views:
         said = made.data if made else {}
         preview_url = f"{base}/v1/jobs/{job_id}/preview" if shown else None
         return {"fraction": said.get("fraction"), "stage": said.get("stage"), "preview_url": preview_url}
+
+
+def _read(connection: Any, job_id: str, caller_id: str) -> Stored | None:
+    row = jobs.find(connection, job_id, caller_id)
+    if row is None:
+        return None
+    given = jobs.find_input(connection, job_id)
+    waits = row.status == Status.QUEUED and row.run_at is None
+    ahead = jobs.count_ahead(connection, row.queue, row.rank, POSITION_LIMIT) if waits else None
+    return Stored(row, given[0] if given else None, ahead)
 
 
 def fresh_row(job: NewJob) -> JobRow:

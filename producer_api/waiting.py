@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from schemas.errors import FaultError
-from schemas.events import EventType
 from schemas.jobs import TERMINAL
 from storage import jobs
 from storage.bell import Bell, Ring
@@ -73,14 +72,9 @@ class Watch:
         deadline = clock() + seconds
         async with self.over(job_id) as watcher:
             self.ask(job_id)
-            while not watcher.ended and not self.closing and clock() < deadline:
-                if not await watcher.ring.wait(deadline - clock()) or watcher.ended:
-                    continue
-                heard = watcher.ring.take()
-                if heard is None:
+            while not (watcher.ended or watcher.ring.has_ended or self.closing) and clock() < deadline:
+                if await watcher.ring.wait(deadline - clock()) and watcher.ring.take() is None:
                     self.ask(job_id)
-                elif any(one.type is EventType.FINISHED for one in heard):  # which is said after the row has it
-                    return
 
     def close(self) -> None:
         """Let every watcher go."""

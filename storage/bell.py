@@ -2,8 +2,9 @@
 
 It says "look again", and where that is short what there is to see, so that whoever has seen all before it need not
 look. It may ring once too often, and not at all when Redis is sick: a waiter listens, looks, waits a bounded time and
-looks again either way. Who waits for the end hears nothing of the words on the way there: they have a channel of their
-own, whose listeners are counted by those who write.
+looks again either way. All ends of this moment are one message, to each process in which anybody waits. The words on
+the way there are only for those who follow the job: they have a channel per job, whose listeners are counted by those
+who write.
 """
 
 from __future__ import annotations
@@ -26,14 +27,21 @@ NEWS_KEPT = 256
 """A waiter that is slower than this many events looks for itself."""
 
 
-def bell_channel(job_id: str) -> str:
-    """Return the Redis channel of a job's bell."""
-    return f"stoker:job:{job_id}"
+BELL = "stoker:bell"
+"""The Redis channel of all jobs' bells."""
+NEWS = "stoker:news:"
+ENDED = b"!"
+"""Before a job's id on that channel: it has ended, so nobody need look."""
 
 
 def news_channel(job_id: str) -> str:
     """Return the Redis channel of all that is written of a job, the strokes of its bell among it."""
-    return f"stoker:news:{job_id}"
+    return NEWS + job_id
+
+
+def render_ends(job_ids: Sequence[str]) -> bytes:
+    """Return what the bell says of jobs that have ended."""
+    return b" ".join(ENDED + job_id.encode() for job_id in job_ids)
 
 
 def render_news(lines: Sequence[bytes]) -> bytes:
@@ -58,9 +66,10 @@ def read_news(news: bytes) -> list[Envelope] | None:
 class Ring:
     """What one waiter hears of one job."""
 
-    __slots__ = ("_must_look", "_news", "_struck")
+    __slots__ = ("_must_look", "_news", "_struck", "has_ended")
 
     def __init__(self) -> None:
+        self.has_ended = False
         self._struck = asyncio.Event()
         self._news: list[Envelope] = []
         self._must_look = False
@@ -71,6 +80,11 @@ class Ring:
             self._must_look = True
         else:
             self._news += news
+        self._struck.set()
+
+    def strike_end(self) -> None:
+        """Tell the waiter that the job has ended."""
+        self.has_ended = True
         self._struck.set()
 
     async def wait(self, seconds: float) -> bool:
@@ -120,7 +134,7 @@ class MemoryBell:
     async def listen(self, job_id: str, *, to_events: bool = False) -> AsyncIterator[Ring]:
         """Hear one job's bell."""
         ring = Ring()
-        channel = news_channel(job_id) if to_events else bell_channel(job_id)
+        channel = news_channel(job_id) if to_events else job_id
         self._enter(channel, ring)
         try:
             yield ring
@@ -130,15 +144,14 @@ class MemoryBell:
     async def ring(self, job_ids: Sequence[str]) -> None:
         """Ring the bells of these jobs."""
         for job_id in job_ids:
-            self._strike(bell_channel(job_id))
+            self._strike(job_id)
             self._strike(news_channel(job_id))
 
     def tell(self, job_id: str, envelopes: Sequence[Envelope]) -> bool:
         """Say what was written, and ring the bell at the end; return whether anybody follows."""
-        lines = [envelope.to_json() for envelope in envelopes]
-        self._hear(news_channel(job_id), render_news(lines))
+        self._hear(news_channel(job_id), render_news([envelope.to_json() for envelope in envelopes]))
         if tells_end(envelopes):
-            self._hear(bell_channel(job_id), render_news(lines[-1:]))
+            self._hear(BELL, render_ends([job_id]))
         return news_channel(job_id) in self._rings
 
     async def aclose(self) -> None:
@@ -154,8 +167,18 @@ class MemoryBell:
             del self._rings[channel]
 
     def _hear(self, channel: str, message: bytes) -> None:
-        if channel in self._rings:
+        if channel == BELL:
+            for word in message.split():
+                self._hear_bell(word)
+        elif channel in self._rings:
             self._strike(channel, read_news(message))
+
+    def _hear_bell(self, word: bytes) -> None:
+        for ring in self._rings.get(word.removeprefix(ENDED).decode(errors="replace"), ()):
+            if word.startswith(ENDED):
+                ring.strike_end()
+            else:
+                ring.strike()
 
     def _strike(self, channel: str, news: Sequence[Envelope] | None = None) -> None:
         for ring in self._rings.get(channel, ()):
@@ -165,19 +188,19 @@ class MemoryBell:
 class RedisBell(MemoryBell):
     """Bells between processes: one connection, whatever the number of waiters.
 
-    All who wait are also rung when Redis confirms a subscription anew: something may have happened before.
+    All who wait are also rung when Redis confirms a subscription anew: something may have happened before. Once
+    anybody has waited here, this process hears of all ends.
     """
 
     def __init__(self, client: AsyncRedis) -> None:
         super().__init__()
         self._client = client
-        self._subscription = Subscription(client, self._hear, self._strike)
+        self._subscription = Subscription(client, self._hear, self._confirm)
 
     async def ring(self, job_ids: Sequence[str]) -> None:
         """Ring the bells of these jobs in every process, in one round trip."""
         async with redis_deadline(), self._client.pipeline(transaction=False) as pipeline:
-            for job_id in job_ids:
-                _strike(pipeline, job_id)
+            _strike(pipeline, job_ids)
             await pipeline.execute()
 
     async def aclose(self) -> None:
@@ -186,14 +209,20 @@ class RedisBell(MemoryBell):
 
     def _enter(self, channel: str, ring: Ring) -> None:
         self._rings.setdefault(channel, set()).add(ring)
-        self._subscription.add(channel)
-        if self._subscription.hears(channel):
+        subscribed = channel if _is_news(channel) else BELL
+        self._subscription.add(subscribed)
+        if self._subscription.hears(subscribed):
             ring.strike()
 
     def _leave(self, channel: str, ring: Ring) -> None:
         super()._leave(channel, ring)
-        if channel not in self._rings:
+        if channel not in self._rings and _is_news(channel):
             self._subscription.discard(channel)
+
+    def _confirm(self, subscribed: str) -> None:
+        for channel in list(self._rings) if subscribed == BELL else [subscribed]:
+            if (subscribed == BELL) != _is_news(channel):
+                self._strike(channel)
 
 
 class Ringer:
@@ -205,11 +234,16 @@ class Ringer:
     def ring(self, job_ids: Sequence[str]) -> None:
         """Ring the bells of these jobs in every process, in one round trip."""
         with redis_faults(), self._client.pipeline(transaction=False) as pipeline:
-            for job_id in job_ids:
-                _strike(pipeline, job_id)
+            _strike(pipeline, job_ids)
             pipeline.execute()
 
 
-def _strike(pipeline: AsyncPipeline | Pipeline, job_id: str) -> None:
-    pipeline.publish(bell_channel(job_id), b"")
-    pipeline.publish(news_channel(job_id), b"")
+def _strike(pipeline: AsyncPipeline | Pipeline, job_ids: Sequence[str]) -> None:
+    if job_ids:
+        pipeline.publish(BELL, " ".join(job_ids))
+    for job_id in job_ids:
+        pipeline.publish(news_channel(job_id), b"")
+
+
+def _is_news(channel: str) -> bool:
+    return channel.startswith(NEWS)

@@ -70,6 +70,7 @@ class Subscription:
             except* Exception as errors:  # noqa: BLE001 - listeners poll meanwhile, and nobody else would try again
                 if self._pause == FIRST_PAUSE_SECONDS:
                     _log.warning("Lost the Redis subscription, trying again until it is back: %r", errors.exceptions)
+            self._hearing.clear()
             await asyncio.sleep(self._pause)
             self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
 
@@ -78,7 +79,6 @@ class Subscription:
             async with redis_deadline():
                 await pubsub.subscribe(ANCHOR)
             self._heard_at = asyncio.get_running_loop().time()
-            self._hearing.clear()
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._hear(pubsub))
                 both.create_task(self._tell(pubsub))

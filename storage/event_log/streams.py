@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from schemas.events import Envelope, EventType
-from storage.bell import bell_channel, news_channel, render_news, tells_end
+from storage.bell import BELL, news_channel, render_ends, render_news, tells_end
 from storage.event_log.port import (
     ENTRIES_KEPT,
     LATEST_SECONDS,
@@ -32,13 +32,13 @@ _FIELD = b"e"  # of each entry; the script names it as well
 _APPEND = f"""
 local jobs = tonumber(ARGV[1])
 for place = jobs + 1, #KEYS do
-  redis.call('SET', KEYS[place], ARGV[place - jobs + 1], 'EX', {LATEST_SECONDS})
+  redis.call('SET', KEYS[place], ARGV[place - jobs + 2], 'EX', {LATEST_SECONDS})
 end
-local at, lost, followed = #KEYS - jobs + 2, {{}}, {{}}
+local at, lost, followed = #KEYS - jobs + 3, {{}}, {{}}
 for place = 1, jobs do
   local stream, count, seconds = KEYS[place], tonumber(ARGV[at]), tonumber(ARGV[at + 1])
-  local told, news, bell, ending = unpack(ARGV, at + 2, at + 5)
-  at = at + 6
+  local told, news = ARGV[at + 2], ARGV[at + 3]
+  at = at + 4
   for _ = 1, count do
     local stored
     if ARGV[at] == '1' then
@@ -56,12 +56,12 @@ for place = 1, jobs do
   if seconds > 0 then
     redis.call('EXPIRE', stream, seconds)
   end
-  if bell ~= '' then
-    redis.call('PUBLISH', bell, ending)
-  end
   if redis.call('PUBLISH', told, news) > 0 then
     followed[#followed + 1] = place
   end
+end
+if ARGV[2] ~= '' then
+  redis.call('PUBLISH', '{BELL}', ARGV[2])
 end
 return {{lost, followed}}"""
 
@@ -81,9 +81,10 @@ class RedisEventLog:
         """Append the next events of many jobs in one round trip; a failure may have stored some of them."""
         latest = dict(one for job_id, envelopes in batches for one in _latest_lines(job_id, envelopes))
         keys = [*(_stream(job_id) for job_id, _ in batches), *latest]
+        ended = render_ends([job_id for job_id, envelopes in batches if tells_end(envelopes)])
         said = [word for job_id, envelopes in batches for word in _words(job_id, envelopes)]
         async with redis_deadline():
-            answer: Any = await self._append(keys=keys, args=[len(batches), *latest.values(), *said])
+            answer: Any = await self._append(keys=keys, args=[len(batches), ended, *latest.values(), *said])
         lost, followed = ({batches[place - 1][0] for place in places} for places in answer)
         return Appended(lost, followed)
 
@@ -134,7 +135,6 @@ def _words(job_id: str, envelopes: Sequence[Envelope]) -> list[str | bytes | int
         keep_seconds(envelopes) or 0,
         news_channel(job_id),
         render_news(lines),
-        *((bell_channel(job_id), render_news(lines[-1:])) if tells_end(envelopes) else ("", "")),
     ]
     for envelope, line in zip(envelopes, lines, strict=True):
         kept = _place_of(envelope) if envelope.type in REPLACED_TYPES else line

@@ -11,7 +11,7 @@ import pytest
 from schemas.errors import RedisFaultError
 from schemas.events import Envelope, EventType
 from storage import subscription
-from storage.bell import NEWS_KEPT, Bell, MemoryBell, RedisBell, Ring, Ringer, bell_channel
+from storage.bell import BELL, NEWS_KEPT, Bell, MemoryBell, RedisBell, Ring, Ringer, news_channel
 from storage.redis import AsyncRedis, async_client, sync_client
 from tests.services import run_redis
 
@@ -151,9 +151,9 @@ async def test_a_bare_ring_means_that_one_must_look(bell: Bell) -> None:
 async def test_news_that_nobody_understands_are_looked_at(
     client: AsyncRedis, redis_bell: RedisBell, garbage: bytes
 ) -> None:
-    async with redis_bell.listen("job_1") as ring:
+    async with redis_bell.listen("job_1", to_events=True) as ring:
         await settle(ring)
-        await client.publish(bell_channel("job_1"), garbage)
+        await client.publish(news_channel("job_1"), garbage)
         assert await ring.wait(SOON)
         assert ring.take() is None
 
@@ -183,11 +183,36 @@ async def test_processes_hear_each_other(redis_url: str, redis_bell: RedisBell) 
     await other_client.aclose()
 
 
-async def test_many_waiters_cost_one_connection_and_no_thread(client: AsyncRedis, redis_bell: RedisBell) -> None:
+async def test_all_who_wait_for_ends_share_a_channel_and_a_message(client: AsyncRedis, redis_bell: RedisBell) -> None:
+    async with AsyncExitStack() as stack:
+        rings = [await stack.enter_async_context(redis_bell.listen(f"job_{n}")) for n in range(200)]
+        assert all(await asyncio.gather(*(ring.wait(SOON) for ring in rings)))
+        (line,) = [line for line in await client.client_list() if int(line["sub"])]
+        assert int(line["sub"]) == 2  # the anchor is one
+        await client.config_resetstat()
+        await redis_bell.ring([f"job_{n}" for n in range(100)])
+        assert all(await asyncio.gather(*(ring.wait(SOON) for ring in rings[:100])))
+        assert not any(await asyncio.gather(*(ring.wait(0) for ring in rings[100:])))
+
+
+@pytest.mark.parametrize("garbage", [b"", b"!", b" ! !", b"\xff job_1"])
+async def test_a_garbled_bell_is_no_end(client: AsyncRedis, redis_bell: RedisBell, garbage: bytes) -> None:
+    async with redis_bell.listen("job_1") as ring:
+        await settle(ring)
+        await client.publish(BELL, garbage)
+        await client.publish(BELL, b"job_1")
+        assert await ring.wait(SOON)
+        assert ring.take() is None
+        assert not ring.has_ended
+
+
+async def test_many_followers_cost_one_connection_and_no_thread(client: AsyncRedis, redis_bell: RedisBell) -> None:
     threads = threading.active_count()
     await client.config_resetstat()
     async with AsyncExitStack() as stack:
-        rings = [await stack.enter_async_context(redis_bell.listen(f"job_{n % 400}")) for n in range(500)]
+        rings = [
+            await stack.enter_async_context(redis_bell.listen(f"job_{n % 400}", to_events=True)) for n in range(500)
+        ]
         assert all(await asyncio.gather(*(ring.wait(SOON) for ring in rings)))
         assert threading.active_count() == threads
         listening = [line for line in await client.client_list() if int(line["sub"])]
@@ -195,19 +220,21 @@ async def test_many_waiters_cost_one_connection_and_no_thread(client: AsyncRedis
         assert (await client.info("commandstats"))["cmdstat_subscribe"]["calls"] <= 3
         await redis_bell.ring([f"job_{n}" for n in range(400)])
         assert all(await asyncio.gather(*(ring.wait(SOON) for ring in rings)))
-    async with redis_bell.listen("job_last") as last:  # its confirmation comes after all that was told before
+    async with redis_bell.listen(
+        "job_last", to_events=True
+    ) as last:  # its confirmation comes after all that was told before
         assert await last.wait(SOON)
         (line,) = [line for line in await client.client_list() if int(line["sub"])]
         assert int(line["sub"]) == 2
 
 
-async def test_a_job_that_nobody_waits_for_any_more_is_unsubscribed(client: AsyncRedis, redis_bell: RedisBell) -> None:
-    async with redis_bell.listen("job_1") as ring:
+async def test_a_job_that_nobody_follows_any_more_is_unsubscribed(client: AsyncRedis, redis_bell: RedisBell) -> None:
+    async with redis_bell.listen("job_1", to_events=True) as ring:
         assert await ring.wait(SOON)
-        assert await client.pubsub_numsub(bell_channel("job_1")) == [(bell_channel("job_1").encode(), 1)]
-    async with redis_bell.listen("job_2") as ring:
+        assert await client.pubsub_numsub(news_channel("job_1")) == [(news_channel("job_1").encode(), 1)]
+    async with redis_bell.listen("job_2", to_events=True) as ring:
         assert await ring.wait(SOON)
-        assert await client.pubsub_numsub(bell_channel("job_1")) == [(bell_channel("job_1").encode(), 0)]
+        assert await client.pubsub_numsub(news_channel("job_1")) == [(news_channel("job_1").encode(), 0)]
 
 
 async def test_a_dead_redis_is_silence_and_its_return_rings_everybody(tmp_path: Path) -> None:
