@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -65,4 +66,6 @@ class Host:
     async def _load(self, example: JsonObject | None) -> None:
         await self.engine.load()
         await self.engine.warm_up(example)
+        gc.collect()
+        gc.freeze()  # libraries are a million objects that stay: nobody need look through them while jobs run
         self.engine.state = EngineState.READY
