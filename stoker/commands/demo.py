@@ -7,16 +7,20 @@ import math
 import time
 from collections.abc import Sequence
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 from stoker.client import Job, Model, StokerError
 from stoker.commands import models
 from stoker.commands.context import Context, judge, leaving
+from stoker.commands.gallery import Gallery
+from stoker.commands.jobs import make_folder, write_all
 from stoker.commands.outline import made_by
 from stoker.commands.screen import BOLD, DIM
 from stoker.commands.watch import View, show
 
 SECONDS_IN_ALL = 50.0
+GALLERY_SECONDS = 60.0
 TEXTS = ["a cat on a mat", "a kitten on a rug", "the tax law of 1986"]
 INPUTS: dict[str, dict[str, Any]] = {
     "text": {"messages": [{"role": "user", "content": "What is a queue?"}], "max_tokens": 80},
@@ -30,11 +34,15 @@ def demo(context: Context) -> int:
     chosen = choose(context.client.models())
     if not chosen:
         raise StokerError("The catalog has no model that the demo knows an example for; see `stoker models`.")
+    folder = make_folder(context.typed.output)
     began = time.monotonic()
     ended: list[Job] = []
     for index, model in enumerate(chosen):
         left = SECONDS_IN_ALL - (time.monotonic() - began)
-        ended.append(_run_one(context, model, left / (len(chosen) - index)))
+        job = _run_one(context, model, left / (len(chosen) - index))
+        ended.append(job)
+        if job.has_succeeded and job.kind == "image":
+            ended += _show_pictures(context, model, job, folder)
     succeeded = sum(job.has_succeeded for job in ended)
     if context.wants_json:
         context.screen.json([job.raw for job in ended])
@@ -42,6 +50,20 @@ def demo(context: Context) -> int:
         seconds = time.monotonic() - began
         context.screen.say(f"\n{succeeded} of {len(ended)} jobs succeeded in {seconds:.1f} s.")
     return 0 if succeeded == len(ended) else 1
+
+
+def _show_pictures(context: Context, model: Model, job: Job, folder: Path) -> list[Job]:
+    """Save what was drawn; where the model has adapters, draw more with each of them, and hang it side by side."""
+    screen = context.screen
+    if not model.adapters:
+        write_all(context, job, folder)
+        return []
+    gallery = Gallery(context.client, model)
+    screen.status(f"drawing with {len(model.adapters)} adapters")
+    drawn = gallery.draw(GALLERY_SECONDS)
+    sheet = gallery.hang(drawn, folder)
+    screen.note(f"\n{len(drawn)} pictures are in {folder}/. Look at them side by side: {sheet}")
+    return list(drawn.values())
 
 
 def choose(found: Sequence[Model]) -> list[Model]:

@@ -94,7 +94,12 @@ def result(context: Context) -> int:
         return judge(screen, job)
     names = [one.name for one in job.artifacts]
     if typed.output is not None and typed.artifact is None and (len(names) > 1 or Path(typed.output).is_dir()):
-        return _write_all(context, job, Path(typed.output))
+        if not Path(typed.output).is_dir():
+            raise UsageError(
+                f"{job.id} made several artifacts and {typed.output} is no folder; make it, or say --artifact NAME."
+            )
+        write_all(context, job, Path(typed.output))
+        return 0
     if len(names) > 1 and typed.artifact is None:
         raise UsageError(f"{job.id} made {', '.join(names)}; choose with --artifact NAME, or say -o FOLDER.")
     content = client.result(job, artifact=typed.artifact)
@@ -130,15 +135,21 @@ def _show(context: Context, job: Job) -> None:
         context.screen.say(line)
 
 
-def _write_all(context: Context, job: Job, folder: Path) -> int:
-    if not folder.is_dir():
-        raise UsageError(
-            f"{job.id} made several artifacts and {folder} is no folder; make it, or say --artifact NAME."
-        )
+def make_folder(name: str) -> Path:
+    """Return a folder, which is made if need be."""
+    folder = Path(name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be made: {error.strerror}.") from None
+    return folder
+
+
+def write_all(context: Context, job: Job, folder: Path) -> None:
+    """Write everything that a job made into a folder."""
     for artifact in job.artifacts:
         # A name from the outside must not lead out of the folder.
         _write(context, folder / Path(artifact.name).name, context.client.download(artifact))
-    return 0
 
 
 def _write(context: Context, path: Path, content: bytes) -> None:

@@ -48,3 +48,21 @@ def once_key(text: str) -> str:
     if not (text and text.isascii() and text.isprintable()):
         raise argparse.ArgumentTypeError("it takes printable ASCII characters; a UUID will do")
     return text
+
+
+def adapter_use(text: str) -> tuple[str, float | None]:
+    """Return `NAME` or `NAME:STRENGTH` as two, for argparse."""
+    name, colon, strength = text.partition(":")
+    if not name:
+        raise argparse.ArgumentTypeError(f"'{text}' must look like NAME or NAME:STRENGTH")
+    return name, _strength(text, strength) if colon else None
+
+
+def _strength(text: str, said: str) -> float:
+    try:
+        strength = float(said)
+    except ValueError:
+        strength = -1.0
+    if not isfinite(strength) or strength < 0:
+        raise argparse.ArgumentTypeError(f"'{text}' must look like NAME:0.5, with a number from 0")
+    return strength

@@ -39,7 +39,7 @@ def text_of(job: Job) -> str | None:
 
 
 def output_of(job: Job) -> str:
-    """Return a job's output for a person: text as it is, vectors by their first numbers."""
+    """Return a job's output for a person: text as it is, vectors by their first numbers, pictures by their seeds."""
     if (text := text_of(job)) is not None:
         return text
     output = job.output
@@ -48,7 +48,14 @@ def output_of(job: Job) -> str:
         first = ", ".join(f"{number:.3f}" for number in vectors[0][:SHOWN_NUMBERS])
         noun = "vector" if len(vectors) == 1 else "vectors"
         return f"{len(vectors)} {noun} of {len(vectors[0])} numbers: [{first}, …]"
+    if isinstance(output, dict) and isinstance(output.get("images"), list):
+        return "; ".join(_picture(image) for image in output["images"])
     return json.dumps(output, ensure_ascii=False)
+
+
+def _picture(image: Mapping[str, Any]) -> str:
+    what = image.get("name") or f"a picture that was blocked ({image.get('blocked')})"
+    return f"{what}: {image.get('width')}x{image.get('height')}, seed {image.get('seed')}"
 
 
 def made_by(job: Job) -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stoker.commands.batch_words import add_batch
-from stoker.commands.options import days, moment, once_key, pair, seconds
+from stoker.commands.options import adapter_use, days, moment, once_key, pair, seconds
 from stoker.commands.webhook_words import add_webhooks
 
 DESCRIPTION = "Submit jobs to Stoker and look after its queues. Start the platform with `stoker up`."
@@ -40,7 +40,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add(commands, "models", "list the models of the catalog")
     _add_keys(commands)
     add_webhooks(_add(commands, "webhooks", "list your webhook endpoints, or steer them"))
-    _add(commands, "demo", "run one job of every kind and show what happens")
+    demo = _add(commands, "demo", "run one job of every kind and show what happens")
+    demo.add_argument(
+        "-o", "--output", default="stoker-demo", metavar="FOLDER", help="where the pictures go (stoker-demo)"
+    )
     start = commands.add_parser("up", help="start the whole platform and keep it running")
     start.add_argument("--detach", action="store_true", help="in the background; returns when all is ready")
     commands.add_parser("down", help="stop what runs in this folder")
@@ -58,13 +61,24 @@ def _add_submit(commands: Commands) -> None:
     submit = _add(commands, "submit", "submit a job")
     submit.add_argument("model", metavar="MODEL", help="a model's alias; `stoker models` lists them")
     submit.add_argument("text", metavar="TEXT", nargs="*", help="what to say, draw or embed; else stdin")
-    submit.add_argument("--adapter", metavar="NAME", help="an adapter of the model; `stoker models` lists them")
+    submit.add_argument(
+        "--adapter",
+        type=adapter_use,
+        action="append",
+        metavar="NAME[:STRENGTH]",
+        help="an adapter of the model, which `stoker models` lists; images may have several, each with a strength",
+    )
+    submit.add_argument("--seed", type=int, metavar="NUMBER", help="the same seed gives the same picture or text")
+    submit.add_argument("-n", type=int, metavar="COUNT", help="how many pictures or texts")
     submit.add_argument(
         "--input", metavar="JSON", help="the input, or other fields of it, as JSON; @FILE, @- for stdin"
     )
     submit.add_argument("--kind", help="what the job produces; the model's own kind when it is not said")
     submit.add_argument("--wait", action="store_true", help="wait for the end and print the result")
     submit.add_argument("--watch", action="store_true", help="watch the job live")
+    submit.add_argument(
+        "-o", "--output", metavar="FOLDER", help="wait for the end and save what was made there; it is made if need be"
+    )
     submit.add_argument("--timeout", type=seconds, metavar="SECONDS", help="with --wait: how long at most")
     submit.add_argument("--priority", choices=("high", "normal", "low"))
     submit.add_argument("--ttl", type=seconds, metavar="SECONDS", help="expire when it has not begun by then")

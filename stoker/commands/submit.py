@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from stoker.client import ForbiddenError, Job, Stoker
 from stoker.commands.context import LONG_PATIENCE_SECONDS, Context, judge, leaving
 from stoker.commands.given import UsageError, read_input
-from stoker.commands.jobs import announce
+from stoker.commands.jobs import announce, make_folder, write_all
 from stoker.commands.outline import made_by, output_of, place_of, text_of
 from stoker.commands.watch import watch_job
 
@@ -15,12 +18,12 @@ from stoker.commands.watch import watch_job
 def submit(context: Context) -> int:
     """Submit one job."""
     typed, client = context.typed, context.client
+    folder = make_folder(typed.output) if typed.output is not None else None
     kind = typed.kind or _kind_of(client, typed.model)
     policy = {"priority": typed.priority, "ttl_seconds": typed.ttl, "run_at": typed.run_at}
     given = read_input(kind, typed.text, typed.input)
     model, _, adapter = typed.model.partition(":")  # as `stoker models` lists them
-    if adapter := typed.adapter or adapter:
-        given["adapter"] = adapter
+    given |= _wishes(typed, kind, [*([(adapter, None)] if adapter else []), *(typed.adapter or [])])
     job = client.submit(
         kind,
         model,
@@ -32,15 +35,38 @@ def submit(context: Context) -> int:
         idempotency_key=typed.idempotency_key,
     )
     if typed.watch:
-        return watch_job(context, job)
-    if not typed.wait:
+        code = watch_job(context, job)
+        return code or _save(context, context.client.get(job), folder)
+    if not (typed.wait or typed.output):
         announce(context, job)
         return 0
     with leaving(job.id), Stoker(patience_seconds=LONG_PATIENCE_SECONDS) as patient:
         context.screen.status(place_of(job))
         ended = patient.wait(job, typed.timeout)
-    show_result(context, ended)
-    return judge(context.screen, ended)
+    if folder is None or context.wants_json or not ended.artifacts:
+        show_result(context, ended)
+    return judge(context.screen, ended) or _save(context, ended, folder)
+
+
+def _wishes(typed: Namespace, kind: str, adapters: Sequence[tuple[str, float | None]]) -> dict[str, Any]:
+    """Return what options say of the input."""
+    wishes: dict[str, Any] = {name: value for name in ("seed", "n") if (value := getattr(typed, name)) is not None}
+    if kind == "image" and adapters:
+        wishes["adapters"] = [
+            {"id": name} if strength is None else {"id": name, "strength": strength} for name, strength in adapters
+        ]
+    elif adapters:
+        if len(adapters) > 1 or adapters[0][1] is not None:
+            raise UsageError("Only images mix adapters or take them in part; name one, without a strength.")
+        wishes["adapter"] = adapters[0][0]
+    return wishes
+
+
+def _save(context: Context, job: Job, folder: Path | None) -> int:
+    """Save what a job made, where that is wanted."""
+    if folder is not None:
+        write_all(context, job, folder)
+    return 0
 
 
 def _kind_of(client: Stoker, model: str) -> str:

@@ -212,13 +212,15 @@ def test_ctrl_c_stops_watching_and_not_the_job(terminal: Open, stoker: Call) -> 
     assert stoker("watch", job_id).returncode == 0
 
 
-def test_the_demo_runs_one_job_of_every_kind(terminal: Open, stoker: Call) -> None:
-    done = stoker("demo", "--json")
+def test_the_demo_runs_one_job_of_every_kind(terminal: Open, stoker: Call, tmp_path: Path) -> None:
+    done = stoker("demo", "--json", "-o", str(tmp_path))
+    assert (tmp_path / "image-0.png").read_bytes().startswith(b"\x89PNG")
     assert {job["kind"]: job["status"] for job in answer(done)} == dict.fromkeys(
         ("text", "image", "embedding"), "succeeded"
     )
-    with terminal("demo") as screen:
+    with terminal("demo", "-o", str(tmp_path / "new")) as screen:
         assert screen.finish() == 0
+    assert (tmp_path / "new" / "image-0.png").is_file()
     assert "3 of 3 jobs succeeded" in screen.shown
     assert screen.shown.count("/result\n") == 3
 

@@ -1,5 +1,6 @@
 """The command line against a scripted API: what it sends, what it prints, how it ends."""
 
+import hashlib
 import io
 import json
 import sys
@@ -58,6 +59,12 @@ def said(text: str) -> dict[str, Any]:
         (("embedding",), b"one\n\ntwo\n", {"texts": ["one", "two"]}),
         (("text", "hi", "--input", '{"max_tokens": 3}'), b"", {"max_tokens": 3, **said("hi")}),
         (("text", "hi", "--adapter", "pirate"), b"", {"adapter": "pirate", **said("hi")}),
+        (("image", "x", "--seed", "7", "-n", "4"), b"", {"prompt": "x", "seed": 7, "n": 4}),
+        (
+            ("image", "x", "--adapter", "night:0.5", "--adapter", "gold"),
+            b"",
+            {"prompt": "x", "adapters": [{"id": "night", "strength": 0.5}, {"id": "gold"}]},
+        ),
         (("text", "--priority", "low", "say", "--ttl", "60", "hi"), b"", said("say hi")),
         (("text", "--", "--hi"), b"", said("--hi")),
         (("batch", "--input", '{"inputs": []}'), b"", {"inputs": []}),
@@ -103,6 +110,11 @@ def test_input_comes_from_a_file(api: ScriptedApi, stoker: Run, tmp_path: Path) 
         (("text", "hi", "--run-at", "later"), "'later' is not a time"),
         (("text", "hi", "--metadata", "novalue"), "must look like key=value"),
         (("text", "hi", "--idempotency-key", "ü"), "printable ASCII"),
+        (("text", "hi", "--adapter", "pirate:0.5"), "Only images mix adapters or take them in part"),
+        (("text", "hi", "--adapter", "a", "--adapter", "b"), "Only images mix adapters"),
+        (("image", "x", "--adapter", "night:nan"), "must look like NAME:0.5"),
+        (("image", "x", "--adapter", ":1"), "must look like NAME or NAME:STRENGTH"),
+        (("image", "x", "--seed", "many"), "invalid int value"),
         (("text", "hi", "--hurry"), "unrecognized arguments: --hurry"),
         (("text", "hi", "--priority", "top"), "invalid choice"),
     ],
@@ -267,3 +279,39 @@ def test_the_demo_fails_when_a_job_does(api: ScriptedApi, stoker: Run, capsys: p
     api.on("GET", "/v1/models", Reply(200, {"data": []}))
     assert stoker("demo") == 1
     assert "no model that the demo knows" in capsys.readouterr().err
+
+
+PIXELS = b"pixels of "
+
+
+def drawn(api: ScriptedApi, job_id: str, *names: str, **changes: Any) -> dict[str, Any]:
+    """An image job that has ended, whose pictures can be downloaded."""
+    artifacts = []
+    for index, name in enumerate(names):
+        content = PIXELS + name.encode()
+        api.on("GET", f"/objects/{job_id}/{index}", Reply(200, content))
+        sha256 = hashlib.sha256(content).hexdigest()
+        url = f"{api.url}/objects/{job_id}/{index}"
+        artifacts.append({"name": name, "url": url, "content_type": "image/png", "bytes": 9, "sha256": sha256})
+    return api.job(job_id, "succeeded", kind="image", artifacts=artifacts, **changes)
+
+
+def test_output_waits_and_saves_everything_in_a_new_folder(api: ScriptedApi, stoker: Run, tmp_path: Path) -> None:
+    api.on("POST", "/v1/jobs", Reply(202, api.job()))
+    api.on("GET", "/links/job_1/get", Reply(200, drawn(api, "job_1", "image-0.png", "../image-1.png")))
+    folder = tmp_path / "a" / "b"
+    assert stoker("submit", "image", "x", "--output", str(folder)) == 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        "image-0.png": b"pixels of image-0.png",
+        "image-1.png": b"pixels of ../image-1.png",
+    }
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(
+    api: ScriptedApi, stoker: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.on("POST", "/v1/jobs", Reply(202, api.job()))
+    (tmp_path / "file").write_text("")
+    assert stoker("submit", "image", "x", "-o", str(tmp_path / "file" / "in")) == 2
+    assert "cannot be made: Not a directory" in capsys.readouterr().err
+    assert api.asked("/v1/jobs") == []
