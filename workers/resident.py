@@ -16,6 +16,7 @@ from storage.redis import async_client
 from tasks.attempt import Reason, Workplace
 from tasks.batches.running import LineExecution, LineRules
 from tasks.celery_app import create_app
+from tasks.counting import Counting
 from tasks.dispatch import HINT_TASK
 from tasks.event_writer import EventWriter
 from tasks.execution import Execution
@@ -97,6 +98,7 @@ class Resident:
         )
         siblings = [other.queue for other in placements_of(model) if other != place]
         lines = LineExecution(workplace, self._gate, catalog, LineRules.of(model, place.queue, siblings))
+        lines.counting = Counting(Catalog(models={model.alias: model}), _weights(stores))
         lines.finishing.on_over = partial(self._batch_line.send, MAINTENANCE, width=BATCH_WIDTH)
         self._execution = Execution(
             workplace,

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from schemas.base import JsonObject
@@ -15,8 +15,10 @@ from schemas.catalog import Catalog
 from schemas.errors import CallerError, EngineDeadError, EngineError, JobTimeoutError
 from schemas.events import Finished, Produced
 from schemas.jobs import Kind, Policy
+from schemas.text import TextInput
 from storage.batch_lines import ClaimedLine, LineRelease
 from tasks.batches.answers import new_answer_id, read_custom_id, render_answer
+from tasks.counting import Counting
 from tasks.doors.bodies import Asked, Made, read_line, refuse_line
 from tasks.engine import Engine, EngineRequest, EngineState
 from tasks.gate import Place
@@ -49,13 +51,22 @@ class LineAttempt:
     """What a worker does with a line that it has claimed. It lives in the engine's loop."""
 
     def __init__(
-        self, line: ClaimedLine, endpoint: Endpoint, place: Place, engine: Engine, *, catalog: Catalog, seconds: float
+        self,
+        line: ClaimedLine,
+        endpoint: Endpoint,
+        place: Place,
+        engine: Engine,
+        *,
+        catalog: Catalog,
+        counting: Counting | None,
+        seconds: float,
     ) -> None:
         self.line = line
         self._endpoint = endpoint
         self._place = place
         self._engine = engine
         self._catalog = catalog
+        self._counting = counting
         self._limit = asyncio.timeout(seconds)  # moved to now by whoever stops the attempt
         self._is_limited = False
         self._stop: LineStop | None = None
@@ -95,6 +106,9 @@ class LineAttempt:
         if self._stop is not None:
             raise TimeoutError  # it was stopped before it began
         asked = read_line(self._endpoint, given, self._catalog)
+        if self._counting is not None and isinstance(asked.input, TextInput):
+            judged, _ = await self._counting.judge(asked.input, asked.model)
+            asked = replace(asked, input=judged)
         produced: list[Produced] = []
         finished = await self._run_engine(self._request(asked), produced)
         made = Made(self._answer_id, time.time(), finished.output, finished.usage, produced)

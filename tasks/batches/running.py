@@ -17,6 +17,7 @@ from tasks.attempt import Workplace
 from tasks.batches.attempt import EndedLine, LineAttempt, LineStop
 from tasks.batches.finishing import GROUP_LINES, Finishing
 from tasks.batches.inputs import Inputs
+from tasks.counting import Counting
 from tasks.gate import Gate, Place
 from tasks.logs import get_logger
 from tasks.patience import insist
@@ -57,6 +58,8 @@ class LineExecution:
         self.worker_id = ""
         self.on_engine_dead: Callable[[], None] = lambda: None
         self.finishing = Finishing(workplace.database, workplace.objects, workplace.threads)
+        self.counting: Counting | None = None
+        """What judges text as admission does; without it the engine judges alone."""
         self.is_hinted = False
         self._database = workplace.database
         self._engine = workplace.engine
@@ -178,7 +181,9 @@ class LineExecution:
         batch = self._batches[line.batch]
         seconds = self.rules.timeout_seconds
         endpoint = Endpoint(batch.endpoint)
-        attempt = LineAttempt(line, endpoint, place, self._engine, catalog=self._catalog, seconds=seconds)
+        attempt = LineAttempt(
+            line, endpoint, place, self._engine, catalog=self._catalog, counting=self.counting, seconds=seconds
+        )
         self._attempts[line.id] = attempt
         return self._start(self._run(attempt, batch, place))
 

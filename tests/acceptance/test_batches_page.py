@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from stoker import Stoker
 from tests.acceptance.platform import ROOT, Platform
 from tests.acceptance.terminal import Terminal
 
@@ -79,3 +80,39 @@ def test_whoever_looks_sees_a_bar_the_counts_and_where_the_answers_are(demo: Pla
         for expected in ("█ 100% 12 of 12 done", "completed, 12 of 12 done, in ", "output: a.jsonl"):
             assert expected in screen.shown
     assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 12
+
+
+SAID = {"messages": [{"role": "user", "content": "word " * 30}]}
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "nothing"}}}
+BAD: list[dict[str, object]] = [
+    {"model": "nobody", **SAID},
+    {"model": "chat:nobody", **SAID},
+    {"model": "minilm", **SAID},
+    {"model": "chat"},
+    {"model": "chat", **SAID, "temperature": 9},
+    {"model": "chat", **SAID, "max_tokens": 1020},
+    {"model": "chat", "messages": [{"role": "user", "content": "word " * 1100}]},
+    {"model": "chat", **SAID, "response_format": SCHEMA},
+]
+
+
+def test_lines_are_refused_in_the_words_of_their_endpoint(demo: Platform, tmp_path: Path) -> None:
+    lines = [
+        {"custom_id": str(number), "method": "POST", "url": "/v1/chat/completions", "body": body}
+        for number, body in enumerate(BAD)
+    ]
+    file = tmp_path / "bad.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with demo.http() as http, Stoker(demo.client["STOKER_URL"], demo.client["STOKER_API_KEY"]) as stoker:
+        alone = [http.post("/v1/chat/completions", json=body) for body in BAD]
+        ended = stoker.batches.wait(stoker.batches.submit(file), 60)
+        stoker.batches.save(ended, file, errors=True)
+    failed = [json.loads(line) for line in file.read_text().splitlines()]
+    assert (ended.status, ended.failed) == ("completed", len(BAD))
+    assert [line["custom_id"] for line in failed] == [line["custom_id"] for line in lines]
+    together = [(line["response"]["status_code"], line["response"]["body"]["error"]) for line in failed]
+    expected = [(answer.status_code, answer.json()["error"]) for answer in alone]
+    for _, error in (*together, *expected):
+        assert error.pop("request_id")
+    assert together == expected
+    assert {status for status, _ in expected} == {400, 404}
