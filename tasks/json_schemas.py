@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +12,15 @@ from jsonschema.exceptions import SchemaError
 
 from schemas.base import JsonObject
 from schemas.errors import InvalidError
+from tasks.patterns import PatternError, written_out
 
 CHARACTERS = 64 * 1024
 DEPTH = 32
 PROPERTIES = 500
 CHOICES = 1000
 PATTERN_CHARACTERS = 512
+PATTERN_SIZE, PATTERNS_SIZE = 2_500, 5_000
+"""Of one pattern, and of all in a schema, with repetitions written out: the time to read one grows with its square."""
 REPEATS = 10_000
 """Grammars are compiled from schemas, and each of these makes them larger."""
 SHOWN_CHARACTERS = 200
@@ -27,7 +29,6 @@ COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "ma
 DATA = ("enum", "const", "default", "examples")
 MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 """Under these are schemas by names that are the caller's own."""
-REPEAT = re.compile(r"\{(\d+)(?:,(\d*))?\}")
 
 
 def check_schemas(schemas: Mapping[str, JsonObject]) -> None:
@@ -60,6 +61,7 @@ class _Judge:
     param: str
     properties: int = 0
     choices: int = 0
+    patterns_size: int = 0
 
     def judge(self) -> None:
         for inner, depth in _schemas_in(self.schema):
@@ -105,12 +107,18 @@ class _Judge:
         shown = pattern[:SHOWN_CHARACTERS]
         if len(pattern) > PATTERN_CHARACTERS:
             raise self._refusal(f"has a pattern of {len(pattern):,} characters; at most {PATTERN_CHARACTERS} are read")
-        if any(int(number) > REPEATS for pair in REPEAT.findall(pattern) for number in pair if number):
-            raise self._refusal(f"has the pattern '{shown}', which repeats something more than {REPEATS:,} times")
         try:
-            re.compile(pattern)
-        except (re.error, OverflowError, RecursionError) as error:
+            size = written_out(pattern)
+        except PatternError as error:
             raise self._refusal(f"has the pattern '{shown}', which cannot be read: {error}") from None
+        if size > PATTERN_SIZE:
+            raise self._refusal(
+                f"has the pattern '{shown}', which is {size:,} long when its repetitions are written out; at most "
+                f"{PATTERN_SIZE:,} can be held to: repeat less, or without a limit"
+            )
+        self.patterns_size += size
+        if self.patterns_size > PATTERNS_SIZE:
+            raise self._refusal(f"has patterns that are more than {PATTERNS_SIZE:,} long with repetitions written out")
 
     def _refusal(self, what: str) -> InvalidError:
         return _refusal(what, self.param)

@@ -42,6 +42,7 @@ GOOD: list[JsonObject] = [
     {"properties": {"all": {"$ref": "#"}}},
     {"$defs": {"a/b~c": {"type": "null"}}, "$ref": "#/$defs/a~1b~0c"},
     {"type": "string", "pattern": r"^\d{3}-[가-힣]{2,8}$"},
+    {"type": "string", "pattern": r"^([a-z]{1,30} ){1,30}(x{2,}|y*|z+?)(?=.)(?P<all>[^\n]{0,1000})$"},
     {"properties": {"pattern": {"type": "string"}, "enum": {"type": "array"}, "$ref": {"type": "string"}}},
     {"const": {"pattern": "(", "$ref": "nowhere"}, "default": {"maxLength": 10**9}, "examples": [{"pattern": "["}]},
     {"enum": ["x"] * CHOICES},
@@ -80,7 +81,16 @@ BAD: dict[str, tuple[JsonObject, str]] = {
     "a name's pattern that is none": ({"patternProperties": {"[": {}}}, "has the pattern '[', which cannot be read"),
     "a property called default": ({"properties": {"default": {"pattern": "("}}}, "has the pattern '('"),
     "an endless pattern": ({"pattern": "x" * 513}, "has a pattern of 513 characters; at most 512 are read"),
-    "a pattern that repeats": ({"pattern": "(a{1,20000})"}, "which repeats something more than 10,000 times"),
+    "a pattern that repeats": (
+        {"pattern": "(a{1,20000})"},
+        "has the pattern '(a{1,20000})', which is 20,000 long when its repetitions are written out; at most 2,500",
+    ),
+    "alternatives that repeat": ({"pattern": "^(a|b|ab){5000}c$"}, "can be held to: repeat less, or without a limit"),
+    "repetitions that repeat": ({"pattern": "^(([a-z]{1,60}){50})*$"}, "which is 3,002 long"),
+    "many patterns that repeat": (
+        {"properties": {name: {"pattern": "a{2000}"} for name in "abc"}},
+        "has patterns that are more than 5,000 long with repetitions written out",
+    ),
     "a reference to nothing": ({"$ref": "#/$defs/Nothing"}, "refers to '#/$defs/Nothing', which is not in it"),
     "a reference to another host": ({"$ref": "http://127.0.0.1/x"}, "write references like '#/$defs/Name'"),
 }
