@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from stoker.client import Job
@@ -33,9 +33,18 @@ def place_of(job: Job) -> str:
 
 
 def text_of(job: Job) -> str | None:
-    """Return the text that a job wrote, if that is what it makes."""
+    """Return what a job wrote and which calls it wants made, if that is what it makes."""
     output = job.output
-    return output["text"] if isinstance(output, dict) and isinstance(output.get("text"), str) else None
+    if not isinstance(output, dict) or not isinstance(output.get("text"), str):
+        return None
+    functions = [call["function"] for call in output.get("tool_calls") or ()]
+    return with_calls(output["text"], [(one["name"], one["arguments"]) for one in functions])
+
+
+def with_calls(text: str, calls: Iterable[tuple[str | None, str]]) -> str:
+    """Return a text with a line for each call after it; as they grow, what stands there stays."""
+    lines = [text] if text else []
+    return "\n".join([*lines, *(f"→ {name or ''} {arguments}" for name, arguments in calls)])
 
 
 def output_of(job: Job) -> str:

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from stoker.client import AsyncStoker, Event, Job, StokerError, Transcript
 from stoker.commands.context import LONG_PATIENCE_SECONDS, Context, judge, leaving
-from stoker.commands.outline import made_by, output_of, place_of, summary_of, text_of
+from stoker.commands.outline import made_by, output_of, place_of, summary_of, text_of, with_calls
 from stoker.commands.screen import DIM, Screen
 from stoker.commands.words import one_line
 
@@ -60,8 +60,9 @@ class View:
                 self._screen.status(bar(self._transcript))
             case "log":
                 self._screen.say(self._screen.paint(one_line(str(event.data.get("message"))), DIM))
-            case "token" | "snapshot":
-                self._write_text(self._transcript.text)
+            case "token" | "tool_call" | "snapshot":
+                calls = [(call.name, call.arguments) for call in self._transcript.tool_calls]
+                self._write_text(with_calls(self._transcript.text, calls))
 
     def end(self, job: Job, remarks: Sequence[str] = ()) -> None:
         """Show what came out, what there is to say about it, and where it is."""

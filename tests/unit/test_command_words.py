@@ -130,6 +130,25 @@ def test_a_view_shows_tokens_progress_and_a_new_attempt(terminal: Screen, capsys
     assert positions == sorted(positions)
 
 
+def test_a_view_shows_calls_while_they_are_written(terminal: Screen, capsys: pytest.CaptureFixture[str]) -> None:
+    view = View(terminal)
+    for kind, data in (
+        ("token", {"text": "Let me see."}),
+        ("tool_call", {"index": 0, "id": "call_1", "name": "get_weather"}),
+        ("tool_call", {"index": 0, "arguments": '{"city": '}),
+        ("tool_call", {"index": 0, "arguments": '"서울"}'}),
+        ("tool_call", {"index": 1, "id": "call_2", "name": "look", "arguments": "{}"}),
+    ):
+        view.add(Event(1, 1, kind, 0.0, data))
+    called = [("get_weather", '{"city": "서울"}'), ("look", "{}")]
+    calls = [{"id": "c", "function": {"name": name, "arguments": arguments}} for name, arguments in called]
+    view.end(Job({**DONE.raw, "output": {"text": "Let me see.", "tool_calls": calls}}))
+    out = capsys.readouterr().out
+    assert 'Let me see.\n→ get_weather {"city": "서울"}\n→ look {}\n' in out
+    assert out.count("get_weather") == 1
+    assert output_of(Job({"output": {"text": "", "tool_calls": calls[1:]}})) == "→ look {}"
+
+
 def test_a_note_never_follows_half_a_line(terminal: Screen, capsys: pytest.CaptureFixture[str]) -> None:
     terminal.write("half a")
     terminal.write(" line")
