@@ -177,7 +177,7 @@ async def _owner(api: Api, request: Request, scope: Scope) -> str:
 
 def _read(content: bytes) -> BatchWanted | PlainBatchWanted:
     try:
-        said = from_json(content)
+        said = from_json(content, allow_inf_nan=False)
     except ValueError as error:
         raise MalformedError(f"The request body is not valid JSON ({error}); send one JSON object.") from None
     model = PlainBatchWanted if isinstance(said, dict) and "inputs" in said else BatchWanted

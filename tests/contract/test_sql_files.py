@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import astuple, fields, replace
 from typing import Any
 
@@ -145,3 +146,18 @@ def test_a_statement_reads_only_what_it_is_about(filled: Database, work: Any, in
     plan = plans(filled, work)
     assert re.search(index, plan), plan
     assert not re.search(r"Seq Scan on files|SCAN files(?! USING)|Sort|TEMP B-TREE FOR ORDER BY", plan), plan
+
+
+def test_a_file_that_is_held_is_deleted_only_afterwards(database: Database) -> None:
+    row = add(database)
+    with ThreadPoolExecutor(1) as pool:
+
+        def hold(connection: sa.Connection) -> Future[bool]:
+            assert files.hold(connection, row.id, CALLER) == row
+            assert files.hold(connection, row.id, "caller_b") is None
+            deleting = pool.submit(database.transact, lambda other: files.delete(other, row.id, CALLER))
+            assert wait([deleting], timeout=0.2).not_done
+            return deleting
+
+        assert database.transact(hold).result(20)
+    assert find(database, row.id) is None

@@ -13,6 +13,7 @@ from storage.batches import BatchRow
 from storage.objects.port import file_key
 from tests.api import Desk
 from tests.chats import openai_client
+from tests.integration.batches import Office
 
 LINES = b'{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{"model":"echo"}}\n'
 CHAT: Final = "/v1/chat/completions"
@@ -345,3 +346,30 @@ async def test_a_bad_list_is_refused(desk: Desk, query: str, words: str) -> None
     answer = await desk.client.get(f"/v1/batches?{query}")
     assert answer.status_code == 400
     assert words in answer.json()["error"]["message"]
+
+
+async def test_whatever_inputs_hold_their_file_is_a_good_one(desk: Desk) -> None:
+    odd = ["a\nb", "\r", "\x00", "\u2028", "한글 😀", '"', "x" * 512]
+    inputs = [{**INPUTS[0], "custom_id": name, "input": {"prompt": name, "odd": {name: [name]}}} for name in odd]
+    answer = await desk.client.post("/v1/batches", json={"inputs": inputs})
+    assert answer.status_code == 202, answer.text
+    office = Office(desk.database, desk.objects, desk.services.catalog)
+    assert office.clerk.work_once()
+    seen = office.row(answer.json()["id"])
+    assert (seen.status, seen.errors, seen.total) == ("in_progress", None, len(odd))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"inputs": [{"kind": "text", "model": "echo", "input": {"temperature": NaN}}]}',
+        b'{"inputs": [{"kind": "text", "model": "echo", "input": {"a": ' + b"[" * 5000 + b"]" * 5000 + b"}}]}",
+        b'{"inputs": [{"kind": "text", "model": "echo", "input": {"prompt": "\\ud800"}}]}',
+        b'{"inputs": [{"kind": "text", "model": "echo", "input": {"prompt": "\xff"}}]}',
+    ],
+    ids=["nan", "deep", "half a pair", "not utf-8"],
+)
+async def test_inputs_that_are_no_json_are_refused(desk: Desk, content: bytes) -> None:
+    answer = await desk.client.post("/v1/batches", content=content)
+    assert answer.status_code == 400, answer.text
+    assert (count(desk), [*desk.objects.list("", None, 100)]) == (0, [])
