@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 from pathlib import Path
@@ -50,6 +51,8 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to serve."""
         await super().startup(sockets)
+        gc.collect()
+        gc.freeze()  # what is here now stays: looking through all of it again would stop everybody for 100 ms
         if self.started and self._settings.ready_file:
             Path(self._settings.ready_file).touch()  # noqa: ASYNC240 - one file, before the first request
 
