@@ -16,6 +16,7 @@ from producer_api.protocol import BoundedProtocol
 from producer_api.settings import ApiSettings
 from producer_api.state import Api
 from schemas.errors import StartError
+from storage.database import favor_writers
 from tasks.logs import get_logger
 from tasks.parent import watch_parent
 
@@ -68,6 +69,7 @@ def serve(app: FastAPI, settings: ApiSettings) -> None:
     host, port = listening.getsockname()[:2]
     log.info("The API listens.", host=host, port=port)
     watch_parent(settings.parent_fd, signal.SIGTERM, grace_seconds=settings.stop_seconds + GRACE_SECONDS)
+    favor_writers()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(Server(app, settings).serve(sockets=[listening]))
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from schemas.errors import StartError
 from storage import versions
 from storage.catalog import read_catalog
-from storage.database import Database
+from storage.database import Database, favor_writers
 from storage.objects.s3 import S3ObjectStore
 from storage.settings import StorageSettings
 from tasks.dispatch import declare_queues
@@ -65,6 +65,7 @@ def _run(
     found = None if options.maintenance else find_placement(catalog, options.model, options.device)
     for name, value in (ENVIRONMENTS.get(found[0].engine, {}) if found else {}).items():
         os.environ.setdefault(name, value)
+    favor_writers()
     database = Database(storage.database_url)
     database.wait_until_ready(storage.database_wait_seconds, log.warning)
     versions.check(database)
