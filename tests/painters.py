@@ -37,6 +37,8 @@ class ToyPainter:
         self.steps_made = 0
         self.fitting: int | None = None
         """Larger batches run out of memory."""
+        self.stops_at = 0
+        """The number of the batch, counted from 1, that it stands still in."""
         self.gave_back = 0
         self.free: int | None = None
 
@@ -52,6 +54,8 @@ class ToyPainter:
         self.groups.append(group)
         if self.fitting is not None and len(canvases) > self.fitting:
             raise MemoryShortError
+        if len(self.batches) == self.stops_at:
+            self.may_go.clear()
         wanted: Sequence[int] = range(len(canvases))
         for step in range(1, group.steps + 1):
             self.may_go.wait()

@@ -16,6 +16,8 @@ from workers.engines.pictures import Pixels
 PATCHES = 8
 """So many patches of colour, each way, in the picture that is read."""
 PICTURE_AXES = 3
+WIDEST = 1.5
+"""No picture's latents deviate much more than this."""
 
 
 class Previewer:
@@ -32,7 +34,7 @@ class Previewer:
                 latents[None], height, width, self._pipeline.vae_scale_factor
             )[0]
         latents = latents.float()
-        calm = latents / latents.std().clamp(min=1)  # noise may be large before it is a picture
+        calm = latents / (latents.std() / WIDEST).clamp(min=1)  # noise may be large before it is a picture
         colours = torch.einsum("chw,cr->hwr", torch.cat([calm, torch.ones_like(calm[:1])]), self._map)
         pixels: Pixels = (colours.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
         return pixels
