@@ -119,7 +119,9 @@ async def test_one_that_is_gone_is_told(residents: Residents[str]) -> None:
             pass
 
 
-async def test_a_library_that_cannot_be_asked_is_asked_again(residents: Residents[str], library: ToyLibrary) -> None:
+async def test_a_library_that_cannot_be_asked_is_asked_again(
+    residents: Residents[str], library: ToyLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fetch, faults = library.fetch, [ObjectStoreFaultError()]
 
     async def sick(adapter_id: str) -> AdapterFile:
@@ -127,5 +129,6 @@ async def test_a_library_that_cannot_be_asked_is_asked_again(residents: Resident
             raise faults.pop()
         return await fetch(adapter_id)
 
-    library.fetch = sick  # type: ignore[method-assign] - it falls sick
+    monkeypatch.setattr(library, "fetch", sick)
     assert await use(residents, "a") == ["a"]
+    assert not faults
