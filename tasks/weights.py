@@ -27,7 +27,7 @@ class Weights:
     """Turns a catalog's sources into what engines can load."""
 
     def __init__(self, open_bucket: Callable[[str], ObjectStore], folder: Path) -> None:
-        self._open_bucket = open_bucket
+        self.open_bucket = open_bucket
         self._folder = folder
 
     def locate(self, source: str) -> str:
@@ -57,7 +57,7 @@ class Weights:
         self._folder.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(dir=self._folder))
         try:
-            if not _download(self._open_bucket(name), f"{prefix.rstrip('/')}/", unfinished, names):
+            if not _download(self.open_bucket(name), f"{prefix.rstrip('/')}/", unfinished, names):
                 raise StartError(f"There is nothing at {source}; upload the model or correct 'source'.")
             unfinished.replace(folder)  # whole, or not there at all
         except FaultError as fault:
