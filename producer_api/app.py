@@ -12,6 +12,7 @@ from producer_api.batch_wishes import BODIES
 from producer_api.body import BodyLimit
 from producer_api.edge import Edge
 from producer_api.errors import handle_errors
+from producer_api.lora_documents import LORA_BODIES
 from producer_api.openapi import describe, operation_id
 from producer_api.routes import (
     batches,
@@ -26,6 +27,7 @@ from producer_api.routes import (
     jobs,
     keys,
     lora,
+    loras,
     metrics,
     models,
     queues,
@@ -64,7 +66,10 @@ def create_app(services: Services) -> FastAPI:
         BodyLimit,
         max_bytes=settings.max_body_bytes,
         drain_bytes=settings.max_drain_bytes,
-        of_path={files.router.prefix: settings.max_file_bytes + FORM_BYTES},
+        of_path={
+            files.router.prefix: settings.max_file_bytes + FORM_BYTES,
+            loras.router.prefix: min(settings.max_lora_form_bytes, settings.max_lora_bytes) + FORM_BYTES,
+        },
     )
     app.add_middleware(Edge, api=api)  # the last one added is the outermost
     return app
@@ -88,6 +93,7 @@ def route_app() -> FastAPI:
         text,
         images,
         lora,
+        loras,
         chat,
         embeddings,
         generations,
@@ -106,7 +112,7 @@ def route_app() -> FastAPI:
     for routes in (health, metrics):
         app.include_router(routes.router)
     doors = (text.TextRequest, lora.LoraRequest, ChatRequest, EmbeddingsRequest, images.ImageRequest, ImagesRequest)
-    describe(app, keys.KeyRequest, *doors, *BODIES, EndpointRequest, EndpointChanges)
+    describe(app, keys.KeyRequest, *doors, *BODIES, *LORA_BODIES, EndpointRequest, EndpointChanges)
     return app
 
 

@@ -29,6 +29,10 @@ class ApiSettings(Settings):
     max_file_bytes: int = Field(200 * 2**20, ge=1024, description="Larger files are refused (413).")
     upload_seconds: float = Field(1800, gt=0, le=3600, description="How long the upload of a file may take.")
     file_kept_seconds: float = Field(30 * 86_400, gt=0, description="How long a file is kept that says nothing of it.")
+    max_lora_form_bytes: int = Field(256 * 2**20, ge=1024, description="Larger LoRAs are refused in a form (413).")
+    max_lora_bytes: int = Field(2**30, ge=1024, description="Larger LoRAs are refused whichever way they come (413).")
+    max_loras_per_caller: int = Field(200, ge=1, description="More LoRAs of one caller are refused (429).")
+    lora_buckets: str = Field("", description="Where LoRAs may be imported from: s3://BUCKET/PREFIX, comma separated.")
     wait_limit_seconds: float = Field(60, gt=0, description="The longest `Prefer: wait`; more counts as this.")
     door_timeout_seconds: float = Field(
         300, gt=0, le=86_400, description="How long OpenAI-compatible calls wait for their job before they cancel it."

@@ -15,6 +15,8 @@ from producer_api.batches import Batches
 from producer_api.files import Files
 from producer_api.headers import header_of
 from producer_api.health import Health, examine
+from producer_api.lora_sources import LoraSources
+from producer_api.loras import Loras
 from producer_api.measures import Measures
 from producer_api.queues import Queues
 from producer_api.services import Services
@@ -46,13 +48,15 @@ class Api:
     files: Files
     batches: Batches
     batch_output: BatchOutput
+    loras: Loras
+    lora_sources: LoraSources
     health: Fresh[Health]
 
 
 def build_api(services: Services) -> Api:
     """Build everything that one process needs."""
     dispatcher = Dispatcher(services.database)
-    webhooks = Webhooks(services)
+    webhooks, loras = Webhooks(services), Loras(services, dispatcher)
     counting = Counting(services.catalog, services.weights)
     files = Files(services)
     return Api(
@@ -69,6 +73,8 @@ def build_api(services: Services) -> Api:
         files=files,
         batches=Batches(services),
         batch_output=BatchOutput(services, files),
+        loras=loras,
+        lora_sources=LoraSources(services, loras),
         health=Fresh(lambda: examine(services), HEALTH_SECONDS),
     )
 

@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from starlette.requests import Request
 
@@ -18,7 +18,7 @@ from schemas.files import JSON_LINES, ExpiresAfter
 from schemas.ids import new_id
 from storage.files import NewFile
 from storage.objects.port import file_key
-from storage.objects.writer import ObjectWriter
+from storage.objects.writer import ObjectWriter, Written
 
 FORM_BYTES = 64 * 2**10
 """What a form may have around its file."""
@@ -30,6 +30,7 @@ FILENAME_CHARACTERS = 255
 INNER = re.compile(r"(\w+)\[(\w+)\]")
 
 
+Form = TypeVar("Form", bound=Strict)
 Run = Callable[..., Awaitable[Any]]
 """Runs a function that blocks, in a thread."""
 
@@ -52,44 +53,60 @@ class Uploads:
 
     async def receive(self, request: Request, caller_id: str) -> NewFile:
         """Store the file of a form; return what its row will say."""
-        form, file_id = FormReader(request.headers.get("content-type", "")), new_id("file")
+        file_id = new_id("file")
         writer = ObjectWriter(self._objects, file_key(file_id), JSON_LINES)
+        limit = self._settings.max_file_bytes
+        filename, wanted, written = await self.store(request, writer, UploadForm, limit)
+        kept = wanted.expires_after.seconds if wanted.expires_after else self._settings.file_kept_seconds
+        return NewFile(file_id, caller_id, wanted.purpose, filename, written.bytes, written.sha256, kept)
+
+    async def store(
+        self, request: Request, writer: ObjectWriter, fields: type[Form], limit: int
+    ) -> tuple[str, Form, Written]:
+        """Store the file of a form as it comes; return its name, the form's fields, and what was written."""
+        form = FormReader(request.headers.get("content-type", ""))
+        async with self.turn(writer):
+            filename, wanted = await self._read(request, form, writer, fields, limit)
+            return filename, wanted, await self._run(writer.finish)
+
+    @asynccontextmanager
+    async def turn(self, writer: ObjectWriter) -> AsyncIterator[None]:
+        """Have a place and a time to write in; what goes wrong leaves nothing behind."""
         async with self._place(), self._in_time():
             try:
-                filename, wanted = await self._read(request, form, writer)
-                written = await self._run(writer.finish)
+                yield
             except BaseException:
                 with suppress(FaultError):  # the sweep finds what is left
                     await self._run(writer.abort)
                 raise
-        kept = wanted.expires_after.seconds if wanted.expires_after else self._settings.file_kept_seconds
-        return NewFile(file_id, caller_id, wanted.purpose, filename, written.bytes, written.sha256, kept)
 
-    async def _read(self, request: Request, form: FormReader, writer: ObjectWriter) -> tuple[str, UploadForm]:
+    async def _read(
+        self, request: Request, form: FormReader, writer: ObjectWriter, fields: type[Form], limit: int
+    ) -> tuple[str, Form]:
         """Read a form to its end; the file's name and the fields."""
-        fields: JsonObject = {}
+        said: JsonObject = {}
         filename: str | None = None
         async for chunk in _in_motion(request):
             for piece in form.feed(chunk):
                 if isinstance(piece, bytes):
-                    is_due = writer.add(piece)
-                    self._check_size(writer)
-                    if is_due:
-                        await self._run(writer.flush)
+                    await self.write(writer, piece, limit)
                 elif isinstance(piece, FileStart):
                     filename = _filename(piece, is_first=filename is None)
                 else:
-                    _set(fields, piece)
+                    _set(said, piece)
         form.end()
-        wanted = UploadForm.model_validate(fields)
+        wanted = fields.model_validate(said)
         if not filename or not writer.bytes:
             raise InvalidError("The form has no file, or an empty one; send it as the field 'file'.", param="file")
         return filename, wanted
 
-    def _check_size(self, writer: ObjectWriter) -> None:
-        limit = self._settings.max_file_bytes
+    async def write(self, writer: ObjectWriter, piece: bytes, limit: int) -> None:
+        """Take the next bytes of a file, unless they are too many."""
+        is_due = writer.add(piece)
         if writer.bytes > limit:
-            raise TooLargeError(f"The file is larger than {limit / 2**20:g} MiB; upload it in several smaller ones.")
+            raise TooLargeError(f"The file is larger than {limit / 2**20:g} MiB, the most that is taken here.")
+        if is_due:
+            await self._run(writer.flush)
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:

@@ -16,6 +16,8 @@ Alias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,46}[a-z
 Device = Annotated[str, StringConstraints(pattern=r"^[a-z]{1,16}[0-9]{1,4}$")]
 """Where a worker runs: cpu0, gpu0, …"""
 
+IMAGE_ADAPTER_RANK = 128
+
 
 class Adapter(Strict):
     """A small set of weights that changes a model's manner."""
@@ -43,6 +45,12 @@ class Model(Strict):
     )
     timeout_seconds: float = Field(600, gt=0, le=86_400)
     adapters: dict[Alias, Adapter] = Field(default_factory=dict, description="What callers may name in `adapter`.")
+    max_adapter_rank: int | None = Field(
+        None,
+        ge=0,
+        le=512,
+        description="Of what callers upload; 0: nothing. By default 128 for image models, else 0.",
+    )
     sla_ttft_ms: float = Field(2000, gt=0, description="A first token within this time counts as good.")
     image: ImageDefaults = Field(ImageDefaults(), description="Sizes, steps and limits of an image model.")
     preload: bool = True
@@ -55,6 +63,13 @@ class Model(Strict):
     def reserve(self) -> int:
         """Return how many requests at once are kept for jobs."""
         return max(1, self.max_in_flight // 8) if self.interactive_reserve is None else self.interactive_reserve
+
+    @property
+    def uploaded_rank(self) -> int:
+        """Return the largest rank of an adapter that callers may upload; 0 where they may upload none."""
+        if self.max_adapter_rank is not None:
+            return self.max_adapter_rank
+        return IMAGE_ADAPTER_RANK if self.kind is Kind.IMAGE else 0
 
     @field_validator("devices")
     @classmethod

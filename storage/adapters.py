@@ -178,9 +178,9 @@ def _page_of(connection: sa.Connection, owner: str, wanted: AdapterFilter) -> li
     return [AdapterRow(*row) for row in connection.execute(newest_first)]
 
 
-def count(connection: sa.Connection, caller_id: str) -> int:
-    """Return how many adapters a caller has or awaits."""
-    mine = sa.and_(adapters.c.caller_id == caller_id, adapters.c.deleted_at.is_(None))
+def count(connection: sa.Connection, caller_id: str, but: str = "") -> int:
+    """Return how many adapters a caller has or awaits, but for one."""
+    mine = sa.and_(adapters.c.caller_id == caller_id, adapters.c.deleted_at.is_(None), adapters.c.id != but)
     return connection.execute(sa.select(sa.func.count()).select_from(adapters).where(mine)).scalar_one()
 
 

@@ -45,6 +45,8 @@ class QueueLoad:
     waiting: int = 0
     run_ms: float | None = None
     states: frozenset[str] = frozenset()
+    adapters: frozenset[str] = frozenset()
+    """The ids of those that a worker has in memory."""
 
     @property
     def is_loading(self) -> bool:
@@ -72,6 +74,7 @@ def _measure(row: QueueRow, living: Sequence[WorkerRow], depth: Depth) -> QueueL
         waiting=depth.claimable + depth.suspects,
         run_ms=sum(times) / len(times) if times else None,
         states=frozenset(worker.state for worker in staying),
+        adapters=frozenset().union(*(resident_adapters(worker) for worker in staying)),
     )
 
 
@@ -79,6 +82,12 @@ def percentiles(worker: WorkerRow, name: str) -> dict[str, float]:
     """Return what a worker has measured, such as its `wait_ms`: a percentile for each of its names."""
     measured: dict[str, float] = json.loads(worker.stats).get(name, {}) if worker.stats else {}
     return measured
+
+
+def resident_adapters(worker: WorkerRow) -> frozenset[str]:
+    """Return the ids of the adapters that a worker has in memory, as far as its last beat knew."""
+    stats = json.loads(worker.stats) if worker.stats else {}
+    return frozenset((stats.get("engine") or {}).get("adapters", ()))
 
 
 class Dispatcher:

@@ -11,8 +11,9 @@ import asyncio
 import socket
 import ssl
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,30 +79,36 @@ class Egress:
         max_bytes: int,
     ) -> Reply:
         """Send one request and read up to so many bytes of the answer, all within so many seconds."""
-        url = httpcore.URL(
-            scheme=target.scheme.encode(), host=target.host.encode(), port=target.port, target=target.path.encode()
-        )
-        said = {"Host": target.authority, "Accept-Encoding": "identity", "Content-Length": str(len(body)), **headers}
-        lines = [(b"User-Agent", USER_AGENT), *((name.encode(), value.encode()) for name, value in said.items())]
-        request = httpcore.Request(method, url, headers=lines, content=body)
-        try:
+        request = _request(method, target, headers, body)
+        with _in_words(seconds):
             async with asyncio.timeout(seconds):
                 return await self._exchange(self._line(target), request, max_bytes)
-        except TimeoutError:
-            raise UnreachableError(f"It did not answer within {seconds:g} seconds.") from None
-        except (httpcore.NetworkError, httpcore.TimeoutException) as error:
-            raise UnreachableError(f"The connection failed: {_reason(error)}.") from None
-        except httpcore.ProtocolError as error:
-            raise UnreachableError(f"It does not speak HTTP/1.1: {_reason(error)}.") from None
 
     async def fetch(self, url: str, *, seconds: float, max_bytes: int) -> Reply:
         """Get what is behind a caller's URL, whole or not at all; only a 2xx counts."""
         reply = await self.send("GET", self.rules.check(url), {}, seconds=seconds, max_bytes=max_bytes)
-        if not is_success(reply.status):
-            raise UnreachableError(f"It answered with status {reply.status}; redirects are not followed.")
+        _check_status(reply.status)
         if not reply.is_whole:
             raise UnreachableError(f"It is larger than {max_bytes:,} bytes.")
         return reply
+
+    async def stream(self, url: str, *, seconds: float) -> AsyncGenerator[bytes, None]:
+        """Yield what is behind a caller's URL as it comes; only a 2xx counts. Whoever reads it counts its bytes."""
+        target = self.rules.check(url)
+        line = self._line(target)
+        line.users += 1
+        try:
+            with _in_words(seconds):
+                async with asyncio.timeout(seconds):
+                    response = await line.pool.handle_async_request(_request("GET", target, {}, b""))
+                    try:
+                        _check_status(response.status)
+                        async for chunk in response.aiter_stream():
+                            yield chunk
+                    finally:
+                        await response.aclose()
+        finally:
+            line.users -= 1
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -163,6 +170,33 @@ class Egress:
         if None in addresses:
             raise UrlRefusedError(f"The host '{host}' has an address with a zone, so it is not contacted.")
         return list(dict.fromkeys(address for address in addresses if address is not None))
+
+
+def _request(method: str, target: Target, headers: Mapping[str, str], body: bytes) -> httpcore.Request:
+    url = httpcore.URL(
+        scheme=target.scheme.encode(), host=target.host.encode(), port=target.port, target=target.path.encode()
+    )
+    said = {"Host": target.authority, "Accept-Encoding": "identity", "Content-Length": str(len(body)), **headers}
+    lines = [(b"User-Agent", USER_AGENT), *((name.encode(), value.encode()) for name, value in said.items())]
+    return httpcore.Request(method, url, headers=lines, content=body)
+
+
+@contextmanager
+def _in_words(seconds: float) -> Iterator[None]:
+    """Say what went wrong so that a caller may read it."""
+    try:
+        yield
+    except TimeoutError:
+        raise UnreachableError(f"It did not answer within {seconds:g} seconds.") from None
+    except (httpcore.NetworkError, httpcore.TimeoutException) as error:
+        raise UnreachableError(f"The connection failed: {_reason(error)}.") from None
+    except httpcore.ProtocolError as error:
+        raise UnreachableError(f"It does not speak HTTP/1.1: {_reason(error)}.") from None
+
+
+def _check_status(status: int) -> None:
+    if not is_success(status):
+        raise UnreachableError(f"It answered with status {status}; redirects are not followed.")
 
 
 def is_success(status: int) -> bool:

@@ -40,6 +40,12 @@ class Weights:
             return str(_check_folder(source))
         return source
 
+    def locate_here(self, source: str) -> str:
+        """Return a folder on this machine's disk; FileNotFoundError when it would have to be fetched."""
+        if not source.startswith((PACKAGE, *LOCAL)):
+            raise FileNotFoundError(source)
+        return self.locate(source)
+
     def locate_files(self, source: str, revision: str, names: Sequence[str]) -> Path:
         """Return a local folder that has those of these files that the model has; fetches no more than them."""
         if source.startswith(BUCKET):

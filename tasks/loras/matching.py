@@ -24,6 +24,8 @@ MATRIX, CONVOLUTION = 2, 4
 WHOLE = ""
 DOWN, UP, ALPHA = "down", "up", "alpha"
 SIDES = {"A": DOWN, "B": UP, "down": DOWN, "up": UP, "lora_down": DOWN, "lora_up": UP, "alpha": ALPHA}
+UPS = re.compile(r"\.lora_B\.|\.up\.weight$|lora_up\.")
+"""Names of matrices whose second side is the rank."""
 PEFT = re.compile(r"base_model\.model\.(?P<layer>.+)\.lora_(?P<side>[AB])\.weight")
 FORMS = {
     "diffusers": re.compile(

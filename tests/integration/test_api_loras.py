@@ -1,0 +1,467 @@
+"""The library of adapters over HTTP: what is taken, what is refused with its reason, who sees and uses what."""
+
+import hashlib
+import io
+import pickle
+import zipfile
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.base import JsonObject
+from schemas.catalog import Catalog, Model
+from storage.database import Database
+from storage.objects.memory import MemoryObjectStore
+from storage.objects.port import adapter_key, awaited_key
+from tests.api import Desk, memory_services, open_desk, with_settings
+from tests.safetensors_files import image_base, image_lora, text_base, text_lora, weights_file
+
+NAME = "comic.safetensors"
+IMAGE = weights_file(image_lora())
+TEXT = weights_file(text_lora(8))
+MIB = 2**20
+
+
+def catalog(folder: Path) -> Catalog:
+    """An image model and a text model that take adapters, and one that takes none."""
+    shipped = folder / "night"
+    shipped.mkdir()
+    (shipped / "weights.safetensors").write_bytes(weights_file(image_lora(2)))
+    told: JsonObject = {
+        "sketch": {
+            "kind": "image",
+            "source": image_base(folder / "image"),
+            "devices": ["cpu0", "cpu1"],
+            "adapters": {"night": {"source": str(shipped), "description": "Dark."}},
+        },
+        "wordy": {"kind": "text", "source": text_base(folder / "text"), "max_adapter_rank": 16},
+        "echo": {"kind": "text", "source": "builtin"},
+    }
+    common = {"engine": "fake", "devices": ["cpu0"]}
+    return Catalog(models={alias: Model.model_validate({"alias": alias, **common, **o}) for alias, o in told.items()})
+
+
+@pytest.fixture
+async def desk(api_database: Database, tmp_path: Path) -> AsyncIterator[Desk]:
+    """An API with models that adapters can be made for."""
+    async with open_desk(replace(memory_services(api_database), catalog=catalog(tmp_path))) as opened:
+        yield opened
+
+
+async def send(desk: Desk, content: bytes = IMAGE, headers: dict[str, str] | None = None, **fields: str) -> Any:
+    """Upload an adapter; the answer."""
+    form = {"model": "sketch", "name": "comic", **fields}
+    return await desk.client.post("/v1/loras", files={"file": (NAME, content)}, data=form, headers=headers)
+
+
+async def add(desk: Desk, content: bytes = IMAGE, headers: dict[str, str] | None = None, **fields: str) -> JsonObject:
+    """Upload an adapter that must be taken."""
+    answer = await send(desk, content, headers, **fields)
+    assert answer.status_code in (200, 201), answer.text
+    told: JsonObject = answer.json()
+    return told
+
+
+def keys(desk: Desk) -> list[str]:
+    """Every object there is."""
+    return [entry.key for entry in desk.objects.list("", None, 100)]
+
+
+async def names(desk: Desk, headers: dict[str, str] | None = None, **query: str | int) -> list[str]:
+    answer = await desk.client.get("/v1/loras", params=query, headers=headers)
+    return [one["name"] for one in answer.json()["data"]]
+
+
+async def test_an_uploaded_adapter_lives_its_life(desk: Desk) -> None:
+    answer = await send(desk)
+    made = answer.json()
+    assert answer.status_code == 201, answer.text
+    assert made == made | {
+        "object": "lora",
+        "name": "comic",
+        "base_model": "sketch",
+        "kind": "image",
+        "rank": 4,
+        "dtype": "F16",
+        "bytes": len(IMAGE),
+        "sha256": hashlib.sha256(IMAGE).hexdigest(),
+        "shared": False,
+        "source": "upload",
+        "resident_on": [],
+    }
+    assert desk.objects.get(adapter_key(made["id"])) == IMAGE
+    assert (await desk.client.get(f"/v1/loras/{made['id']}")).json() == made
+    gone = await desk.client.delete(f"/v1/loras/{made['id']}")
+    assert gone.json() == {"id": made["id"], "object": "lora", "deleted": True}
+    for call in (desk.client.get, desk.client.delete):
+        assert (await call(f"/v1/loras/{made['id']}")).status_code == 404
+    assert await names(desk) == ["night"]
+
+
+async def test_the_same_upload_is_the_same_adapter(desk: Desk) -> None:
+    first, again = await send(desk), await send(desk)
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json() == again.json()
+    assert keys(desk) == [adapter_key(first.json()["id"])]
+    other = await send(desk, weights_file(image_lora(), fill=1))
+    assert other.status_code == 409
+    assert f"delete {first.json()['id']} first" in other.json()["error"]["message"]
+    assert keys(desk) == [adapter_key(first.json()["id"])]
+
+
+async def test_the_same_bytes_are_stored_once(desk: Desk) -> None:
+    first, second = await add(desk), await add(desk, name="again")
+    theirs = await add(desk, headers=desk.bearer("somebody"))
+    assert len({first["id"], second["id"], theirs["id"]}) == 3
+    assert keys(desk) == [adapter_key(first["id"])]
+
+
+async def test_a_text_adapter_needs_its_alpha(desk: Desk) -> None:
+    refused = await send(desk, TEXT, model="wordy")
+    assert (refused.status_code, refused.json()["error"]["param"]) == (422, "alpha")
+    assert keys(desk) == []
+    made = await add(desk, TEXT, model="wordy", alpha="16")
+    assert (made["kind"], made["rank"], made["base_model"]) == ("text", 8, "wordy")
+    in_file = await add(desk, weights_file(text_lora(8), metadata={"lora_alpha": "4"}), model="wordy", name="said")
+    assert in_file["sha256"] != made["sha256"]
+
+
+@pytest.mark.parametrize("size", [5 * MIB, 11 * MIB + 3])
+async def test_a_large_file_passes_through_in_parts(desk: Desk, size: int) -> None:
+    rank = size // (2 * 36 + 32)
+    shapes = {"unet.conv_in.lora_A.weight": (rank, 4, 3, 3), "unet.conv_in.lora_B.weight": (16, rank, 1, 1)}
+    refused = await send(desk, weights_file(shapes))
+    assert f"Its rank is {rank}, and 'sketch' takes adapters up to rank 128." in refused.json()["error"]["message"]
+    assert keys(desk) == []
+
+
+def zip_bomb() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("data.pkl", bytes(20 * MIB))
+    return buffer.getvalue()
+
+
+Bad = tuple[bytes, dict[str, str], int, str | None, str]
+BAD: dict[str, Bad] = {
+    "a pickle": (pickle.dumps({"a": [1] * 99}), {}, 422, "file", "Python pickle, which is never opened here"),
+    "a zip bomb": (zip_bomb(), {}, 422, "file", "zip archive or a pickle of torch.save"),
+    "a text": (b"hello, world, how are you?", {}, 422, "file", "does not begin as a safetensors file does"),
+    "a truncated file": (IMAGE[:-1], {}, 422, "file", "cut off or damaged"),
+    "only a head": (IMAGE[:-100], {}, 422, "file", "cut off or damaged"),
+    "a few bytes": (IMAGE[:100], {}, 422, "file", "ends before its head"),
+    "nothing": (b"", {}, 422, "file", "The form has no file, or an empty one"),
+    "the wrong base": (weights_file(text_lora()), {}, 422, "file", "2 of its 2 tensors fit no layer of 'sketch'"),
+    "what would be loaded in part": (
+        weights_file({**image_lora(), "unet.mid_block.to_q.lora_A.weight": (4, 4)}),
+        {},
+        *(
+            422,
+            "file",
+            "1 of its 7 tensors fit no layer of 'sketch', so it would be loaded in part; the first: 'unet.m",
+        ),
+    ),
+    "another width": (
+        weights_file({**image_lora(), "unet.conv_in.lora_A.weight": (4, 9, 3, 3)}),
+        {},
+        *(422, "file", "made for another model"),
+    ),
+    "a path for a name": (IMAGE, {"name": "../../etc/passwd"}, 422, "name", "name"),
+    "a name with a NUL": (IMAGE, {"name": "a\0b"}, 422, "name", "name"),
+    "a long name": (IMAGE, {"name": "a" * 49}, 422, "name", "name"),
+    "no name": (IMAGE, {"name": ""}, 422, "name", "name"),
+    "a name of the catalog's": (IMAGE, {"name": "night"}, 409, None, "The catalog has an adapter 'night'"),
+    "an unknown model": (IMAGE, {"model": "nobody"}, 404, "model", "Known models: echo, sketch, wordy."),
+    "a model that takes none": (IMAGE, {"model": "echo"}, 422, "model", "takes no adapters of callers"),
+    "the wrong sha256": (IMAGE, {"sha256": "0" * 64}, 422, "sha256", "was expected"),
+    "no sha256": (IMAGE, {"sha256": "abc"}, 422, "sha256", "sha256"),
+    "an alpha of nothing": (IMAGE, {"alpha": "nan"}, 422, "alpha", "alpha"),
+    "an unknown field": (IMAGE, {"rank": "4"}, 422, "rank", "rank"),
+    "a rank that is too large": (
+        weights_file(text_lora(17)),
+        {"model": "wordy", "alpha": "1"},
+        *(422, "file", "Its rank is 17, and 'wordy' takes adapters up to rank 16."),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+async def test_what_cannot_be_an_adapter_is_refused_and_leaves_nothing(desk: Desk, name: str) -> None:
+    content, fields, status, param, said = BAD[name]
+    answer = await send(desk, content, None, **fields)
+    assert answer.status_code == status, answer.text
+    error = answer.json()["error"]
+    assert (error["param"], said in error["message"]) == (param, True), error
+    assert keys(desk) == []
+    assert await names(desk) == ["night"]
+
+
+async def test_two_gigabytes_are_refused_by_their_length(desk: Desk) -> None:
+    async def content() -> AsyncIterator[bytes]:
+        yield b"--b"
+
+    headers = {"Content-Length": str(2 * 2**30), "Content-Type": "multipart/form-data; boundary=b"}
+    answer = await desk.client.post("/v1/loras", content=content(), headers=headers)
+    assert answer.status_code == 413
+    assert keys(desk) == []
+
+
+async def test_a_length_that_was_a_lie_is_counted(api_database: Database, tmp_path: Path) -> None:
+    services = replace(memory_services(api_database), catalog=catalog(tmp_path))
+    async with open_desk(with_settings(services, max_lora_bytes=MIB)) as desk:
+        rank = 2 * MIB // 64
+        big = weights_file({"unet.a.lora_A.weight": (rank, 32)})
+        body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n' + big + b"\r\n--b--\r\n"
+
+        async def content() -> AsyncIterator[bytes]:
+            for begin in range(0, len(body), 100_000):
+                yield body[begin : begin + 100_000]
+
+        headers = {"Content-Type": "multipart/form-data; boundary=b"}
+        answer = await desk.client.post("/v1/loras", content=content(), headers=headers)
+        assert answer.status_code == 413, answer.text
+        assert keys(desk) == []
+
+
+async def test_an_upload_that_breaks_off_leaves_nothing(desk: Desk) -> None:
+    big = weights_file({f"unet.{number}.lora_A.weight": (100, 1000) for number in range(60)})
+    body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n' + big
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    answer = await desk.client.post("/v1/loras", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "malformed")
+    assert keys(desk) == []
+
+
+async def test_another_callers_adapter_is_not_there(desk: Desk) -> None:
+    made, other = await add(desk), desk.bearer("somebody", ("submit", "read"))
+    for call in (desk.client.get, desk.client.delete):
+        assert (await call(f"/v1/loras/{made['id']}", headers=other)).status_code == 404
+    assert await names(desk, other) == ["night"]
+    job = {"kind": "image", "model": "sketch", "input": {"prompt": "a", "adapters": [{"id": made["id"]}]}}
+    refused = await desk.client.post("/v1/jobs", json=job, headers=other)
+    assert refused.status_code == 422
+    assert refused.json()["error"]["message"] == f"'sketch' has no adapter '{made['id']}'. Known adapters: night."
+    assert (
+        await desk.client.get(f"/v1/loras/{made['id']}", params={"caller": "local"}, headers=other)
+    ).status_code == 403
+    boss = desk.bearer("boss")
+    assert await names(desk, boss, caller="local") == ["night", "comic"]
+
+
+async def test_only_admins_share_and_everybody_uses(desk: Desk) -> None:
+    other = desk.bearer("somebody", ("submit", "read"))
+    refused = await send(desk, headers=other, shared="true")
+    assert (refused.status_code, keys(desk)) == (403, [])
+    made = await add(desk, shared="true")
+    assert made["shared"]
+    assert (await desk.client.get(f"/v1/loras/{made['id']}", headers=other)).json() == made
+    assert (await desk.client.delete(f"/v1/loras/{made['id']}", headers=other)).status_code == 404
+    job = {"kind": "image", "model": "sketch", "input": {"prompt": "a", "adapters": [{"id": "comic"}]}}
+    assert (await desk.client.post("/v1/jobs", json=job, headers=other)).status_code == 202
+    assert (await desk.client.delete(f"/v1/loras/{made['id']}")).status_code == 200
+
+
+@pytest.mark.parametrize("scopes", [("read",), ("submit",)])
+async def test_a_key_needs_its_scope(desk: Desk, scopes: tuple[str, ...]) -> None:
+    made, headers = await add(desk), desk.bearer("local", scopes)
+    sent = await send(desk, headers=headers)
+    read = await desk.client.get(f"/v1/loras/{made['id']}", headers=headers)
+    gone = await desk.client.delete(f"/v1/loras/{made['id']}", headers=headers)
+    assert (sent.status_code, read.status_code, gone.status_code) == (
+        (403, 200, 403) if scopes == ("read",) else (200, 403, 200)
+    )
+
+
+async def test_the_list_begins_with_the_catalog_and_is_walked_page_by_page(desk: Desk) -> None:
+    for name in ("one", "two", "three"):
+        await add(desk, name=name)
+    await add(desk, TEXT, name="words", model="wordy", alpha="1")
+    whole = ["night", "words", "three", "two", "one"]
+    assert await names(desk) == whole
+    for limit in (1, 2, 4):
+        seen: list[str] = []
+        query: dict[str, Any] = {"limit": limit}
+        while True:
+            page = (await desk.client.get("/v1/loras", params=query)).json()
+            seen += [one["name"] for one in page["data"]]
+            assert len(page["data"]) <= limit
+            if not page["has_more"]:
+                break
+            query["after"] = page["next_cursor"]
+        assert seen == whole
+    assert await names(desk, kind="text") == ["words"]
+    assert await names(desk, model="sketch", limit=2) == ["night", "three"]
+    assert await names(desk, model="nobody") == []
+    assert (await desk.client.get("/v1/loras", params={"color": "red"})).status_code == 422
+
+
+async def test_the_catalogs_adapters_are_shown_as_shared(desk: Desk) -> None:
+    [shown] = (await desk.client.get("/v1/loras")).json()["data"]
+    assert shown == shown | {"id": "night", "shared": True, "source": "catalog", "base_model": "sketch", "rank": 2}
+    assert shown["bytes"] == len(weights_file(image_lora(2)))
+    assert (await desk.client.get("/v1/loras/night")).json() == shown
+    assert (await desk.client.delete("/v1/loras/night")).status_code == 409
+
+
+async def test_where_an_adapter_is_in_memory_is_shown(desk: Desk) -> None:
+    made = await add(desk)
+    for device, adapters in (("cpu0", ["night"]), ("cpu1", ["night", made["id"]])):
+        desk.worker(f"image.sketch.{device}").beat(engine={"adapters": adapters})
+    desk.app.state.api.dispatcher.forget()
+    shown = {one["name"]: one["resident_on"] for one in (await desk.client.get("/v1/loras")).json()["data"]}
+    assert shown == {"night": ["image.sketch.cpu0", "image.sketch.cpu1"], "comic": ["image.sketch.cpu1"]}
+
+
+async def test_jobs_name_their_adapters_by_id_or_name(desk: Desk) -> None:
+    made = await add(desk)
+    uses = [{"id": "night"}, {"id": "comic", "strength": 0.5}]
+    job = {"kind": "image", "model": "sketch", "input": {"prompt": "a", "adapters": uses}}
+    row = desk.row((await desk.client.post("/v1/jobs", json=job)).json()["id"])
+    assert row.adapters == f"night {made['id']}"
+    seen = (await desk.client.get(f"/v1/jobs/{row.id}")).json()["input"]["adapters"]
+    assert [one["id"] for one in seen] == ["night", made["id"]]
+    twice = [{"id": "comic"}, {"id": made["id"]}]
+    refused = await desk.client.post("/v1/jobs", json={**job, "input": {"prompt": "a", "adapters": twice}})
+    assert "Two of the names mean the same adapter" in refused.json()["error"]["message"]
+
+
+async def test_a_text_job_names_one_too(desk: Desk) -> None:
+    made = await add(desk, TEXT, model="wordy", alpha="16")
+    job = {"kind": "text", "model": "wordy", "input": {"prompt": "a", "adapter": "comic"}}
+    row = desk.row((await desk.client.post("/v1/jobs", json=job)).json()["id"])
+    assert row.adapters == made["id"]
+    unknown = await desk.client.post("/v1/jobs", json={**job, "input": {"prompt": "a", "adapter": "noir"}})
+    assert unknown.json()["error"]["message"] == "'wordy' has no adapter 'noir'. Known adapters: comic."
+    await desk.client.delete(f"/v1/loras/{made['id']}")
+    assert (await desk.client.post("/v1/jobs", json=job)).status_code == 422
+    again = await desk.client.post(f"/v1/jobs/{row.id}/cancel")
+    assert again.status_code == 200
+    assert (await desk.client.post(f"/v1/jobs/{row.id}/retry")).status_code == 422
+
+
+async def test_nobody_has_more_than_his_share(api_database: Database, tmp_path: Path) -> None:
+    services = replace(memory_services(api_database), catalog=catalog(tmp_path))
+    async with open_desk(with_settings(services, max_loras_per_caller=2)) as desk:
+        await add(desk, name="one")
+        await add(desk, name="two")
+        refused = await send(desk, name="three")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many")
+        await add(desk, headers=desk.bearer("somebody"))
+
+
+async def test_a_model_that_cannot_be_read_refuses_nobody_for_good(desk: Desk) -> None:
+    sketch = desk.services.catalog.models["sketch"]
+    weights = Path(sketch.source) / "unet" / "diffusion_pytorch_model.safetensors"
+    kept = weights.read_bytes()
+    weights.write_bytes(b"")
+    assert (await send(desk)).status_code == 503
+    weights.write_bytes(kept)
+    assert (await send(desk)).status_code == 201
+
+
+def sized(content: bytes) -> dict[str, Any]:
+    return {"model": "sketch", "name": "comic", "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+async def begin(desk: Desk, content: bytes = IMAGE, **changes: Any) -> Any:
+    return await desk.client.post("/v1/loras/uploads", json={**sized(content), **changes})
+
+
+def put(desk: Desk, told: JsonObject, content: bytes) -> None:
+    """What the object store does with a signed PUT."""
+    desk.objects.put(awaited_key(told["id"]), content, "application/octet-stream")
+
+
+async def test_a_large_file_goes_straight_to_the_store(desk: Desk) -> None:
+    told = (await begin(desk)).json()
+    assert (told["method"], told["headers"]["Content-Length"]) == ("PUT", str(len(IMAGE)))
+    early = await desk.client.post(told["complete_url"])
+    assert (early.status_code, "PUT them" in early.json()["error"]["message"]) == (409, True)
+    put(desk, told, IMAGE)
+    assert await names(desk) == ["night"]
+    stranger = await desk.client.post(told["complete_url"], headers=desk.bearer("somebody"))
+    assert stranger.status_code == 404
+    made = await desk.client.post(told["complete_url"])
+    assert (made.status_code, made.json()["id"]) == (201, told["id"])
+    assert keys(desk) == [adapter_key(told["id"])]
+    assert (await desk.client.post(told["complete_url"])).status_code == 404
+
+
+async def test_what_was_put_is_judged(desk: Desk) -> None:
+    other = weights_file(image_lora(), fill=1)
+    told = (await begin(desk)).json()
+    put(desk, told, other)
+    refused = await desk.client.post(told["complete_url"])
+    assert (refused.status_code, refused.json()["error"]["param"]) == (422, "sha256")
+    assert adapter_key(told["id"]) not in keys(desk)
+    put(desk, told, IMAGE)
+    assert (await desk.client.post(told["complete_url"])).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "param"),
+    [
+        ({"bytes": 2 * 2**30}, 413, None),
+        ({"bytes": 0}, 422, "bytes"),
+        ({"model": "nobody"}, 404, "model"),
+        ({"model": "wordy"}, 422, "alpha"),
+        ({"name": "night"}, 409, None),
+        ({"sha256": None}, 422, "sha256"),
+        ({"shared": 1}, 422, "shared"),
+    ],
+)
+async def test_what_would_be_refused_gets_no_address(
+    desk: Desk, changes: JsonObject, status: int, param: str | None
+) -> None:
+    answer = await begin(desk, **changes)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (status, param), answer.text
+
+
+URL_BAD = {
+    "loopback": "https://127.0.0.1/x.safetensors",
+    "loopback by name": "https://localhost/x.safetensors",
+    "loopback in hexadecimal": "https://0x7f000001/x.safetensors",
+    "the cloud's metadata": "https://169.254.169.254/latest/meta-data",
+    "a private network": "https://10.0.0.1/x.safetensors",
+    "IPv6 loopback": "https://[::1]/x.safetensors",
+    "plain HTTP": "http://example.com/x.safetensors",
+    "a file": "file:///etc/passwd",
+    "a bucket that nobody listed": "s3://secrets/x.safetensors",
+    "credentials": "https://user:pass@example.com/x.safetensors",
+    "another port": "https://example.com:22/x.safetensors",
+}
+
+
+@pytest.mark.parametrize("name", URL_BAD)
+async def test_nothing_is_fetched_from_inside(desk: Desk, name: str) -> None:
+    wanted = {"model": "sketch", "name": "comic", "url": URL_BAD[name], "sha256": "0" * 64}
+    answer = await desk.client.post("/v1/loras/import", json=wanted)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (422, "url"), answer.text
+    assert answer.json()["error"]["code"] == "url_refused"
+    assert keys(desk) == []
+
+
+async def test_an_adapter_comes_from_a_bucket_that_is_listed(api_database: Database, tmp_path: Path) -> None:
+    services = replace(memory_services(api_database), catalog=catalog(tmp_path))
+    bucket = MemoryObjectStore()
+    bucket.put("loras/comic.safetensors", IMAGE, "application/octet-stream")
+    bucket.put("private/comic.safetensors", IMAGE, "application/octet-stream")
+    services.weights.open_bucket = lambda _: bucket
+    async with open_desk(with_settings(services, lora_buckets="s3://shop/loras, s3://other")) as desk:
+
+        async def fetch(url: str, content: bytes = IMAGE) -> Any:
+            sha256 = hashlib.sha256(content).hexdigest()
+            wanted = {"model": "sketch", "name": "comic", "url": url, "sha256": sha256}
+            return await desk.client.post("/v1/loras/import", json=wanted)
+
+        outside = await fetch("s3://shop/private/comic.safetensors")
+        assert (outside.status_code, outside.json()["error"]["code"]) == (422, "url_refused")
+        missing = await fetch("s3://shop/loras/x.safetensors")
+        assert "There is no object of that name." in missing.json()["error"]["message"]
+        changed = await fetch("s3://shop/loras/comic.safetensors", b"else")
+        assert (changed.status_code, changed.json()["error"]["param"]) == (422, "sha256")
+        made = await fetch("s3://shop/loras/comic.safetensors")
+        assert (made.status_code, made.json()["bytes"]) == (201, len(IMAGE))
