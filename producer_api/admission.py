@@ -99,7 +99,7 @@ class Admission:
         given, cost, adapters = await self._judge(request, model, origin.caller_id)
         webhook = row_of_webhook(request.webhook, self._rules, origin.base) if request.webhook else None
         await self._waiting.reserve(origin.caller_id)
-        place = await self._dispatcher.place(model)
+        place = await self._dispatcher.place(model, adapters)
         kept_seconds = services.task_settings.retention_seconds
         job = new_job(request, model, place, origin, now=now, kept_seconds=kept_seconds)
         if retry_of or webhook:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 
 import sqlalchemy as sa
@@ -32,18 +33,25 @@ TAKE = """
 MORE = """
     SELECT 1 FROM jobs WHERE queue = :queue AND status = 'queued' AND run_at IS NULL AND {lane}
     ORDER BY rank LIMIT 1"""
+LOOKED_AT = 32
+RANK_GAP_SECONDS = 2.0
+"""A job may be overtaken by one that is so much younger at most: then nobody overtakes it any more."""
 CLEAN = "lost = 0"
 SUSPECT = "lost > 0 AND lost <= :most_lost"
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A wish for up to `limit` jobs of a queue; `most_lost` > 0 asks for suspects instead of clean jobs."""
+    """A wish for up to `limit` jobs of a queue; `most_lost` > 0 asks for suspects instead of clean jobs.
+
+    With `resident`, jobs whose adapters are among these may overtake others that are not much before them.
+    """
 
     queue: str
     owner: str
     limit: int = 1
     most_lost: int = 0
+    resident: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +68,9 @@ def claim(connection: sa.Connection, wishes: Sequence[Claim]) -> list[Claimed]:
     for index, wish in enumerate(wishes):
         together.setdefault((wish.queue, wish.owner, wish.most_lost), []).append(index)
     answers: list[Claimed] = [Claimed([], more=False)] * len(wishes)
-    for (queue, owner, most_lost), indexes in together.items():
-        wanted = Claim(queue, owner, sum(wishes[index].limit for index in indexes), most_lost)
+    for (queue, _, most_lost), indexes in together.items():
+        limit = sum(wishes[index].limit for index in indexes)
+        wanted = replace(wishes[indexes[0]], limit=limit)
         taken = _take(connection, wanted)
         more = len(taken) == wanted.limit and has_more(connection, queue, most_lost)
         for index in indexes:
@@ -77,10 +86,50 @@ def has_more(connection: sa.Connection, queue: str, most_lost: int = 0) -> bool:
 
 
 def _take(connection: sa.Connection, wish: Claim) -> list[ClaimedJob]:
-    take = _statements(connection.dialect.name, suspects=wish.most_lost > 0)[0]
-    parameters = {"queue": wish.queue, "owner": wish.owner, "limit": wish.limit, "most_lost": wish.most_lost}
+    dialect = connection.dialect.name
+    parameters: dict[str, object] = {"queue": wish.queue, "owner": wish.owner}
+    if wish.resident is not None and not wish.most_lost and wish.limit < LOOKED_AT:
+        look, take = _near_statements(dialect)
+        best = [Near(*row) for row in connection.execute(look, {"queue": wish.queue, "limit": LOOKED_AT})]
+        chosen = nearest(best, wish.resident)[: wish.limit]
+        ids = [one.id for one in chosen]
+        parameters["chosen"] = json.dumps(ids) if dialect == "sqlite" else ids
+    else:
+        take = _statements(dialect, suspects=wish.most_lost > 0)[0]
+        parameters |= {"limit": wish.limit, "most_lost": wish.most_lost}
     taken = [ClaimedJob(*row) for row in connection.execute(take, parameters)]
     return sorted(taken, key=lambda job: job.rank)
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """One of the best jobs of a queue."""
+
+    id: str
+    rank: float
+    adapters: str | None
+
+
+def nearest(best: Sequence[Near], resident: frozenset[str]) -> list[Near]:
+    """Return jobs in the order in which they should run: those that make an engine load something wait a little."""
+
+    def cost(job: Near) -> float:
+        is_here = job.adapters is None or resident.issuperset(job.adapters.split())
+        return job.rank if is_here else job.rank + RANK_GAP_SECONDS
+
+    return sorted(best, key=cost)
+
+
+@cache
+def _near_statements(dialect: str) -> tuple[sa.TextClause, sa.TextClause]:
+    """Return what looks at the best jobs, and what takes some of them."""
+    now = NOW[dialect]
+    look = PICK.replace("SELECT id FROM", "SELECT id, rank, adapters FROM").format(lane=CLEAN, now=now)
+    if dialect == "sqlite":
+        chosen = "id IN (SELECT value FROM json_each(:chosen))"
+        return sa.text(look), sa.text(TAKE.format(now=now, chosen=chosen) + CLAIMED)
+    take = TAKE.format(now=now, chosen="id = ANY(:chosen)") + CLAIMED
+    return sa.text(f"{look} FOR UPDATE SKIP LOCKED"), sa.text(take)
 
 
 @cache

@@ -106,19 +106,19 @@ class Dispatcher:
         """Have the loads read anew: somebody has just steered a queue."""
         self._loads.forget()
 
-    async def place(self, model: Model) -> Placement:
-        """Choose the placement for one more job of a model."""
+    async def place(self, model: Model, adapters: Sequence[str] = ()) -> Placement:
+        """Choose the placement for one more job of a model with these adapters."""
         candidates = placements_of(model)
         if len(candidates) == 1:
             return candidates[0]
         loads = await self.loads()
         known = {place.queue: self._load(place.queue, loads.get(place.queue, QueueLoad())) for place in candidates}
-        chosen = choose(candidates, known)
+        chosen = choose(candidates, known, adapters)
         self._placed[chosen.queue] += 1
         return chosen
 
     def _load(self, queue: str, load: QueueLoad) -> Load:
-        return Load(load.slots, load.in_flight + load.waiting + self._placed[queue], load.paused)
+        return Load(load.slots, load.in_flight + load.waiting + self._placed[queue], load.paused, load.adapters)
 
     async def _read(self) -> dict[str, QueueLoad]:
         self._placed.clear()

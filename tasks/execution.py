@@ -63,6 +63,8 @@ class Execution:
         self.gate = gate
         self.statistics = Statistics(sla_ttft_ms)
         self.lines = lines
+        self.resident: Callable[[], frozenset[str] | None] = lambda: None
+        """Returns the ids of the adapters in memory, where the model has any."""
         self.on_engine_dead: Callable[[], None] = lambda: None
         self.on_news: Callable[[], None] = lambda: None
         """Called when somebody may wait for the webhook of what just happened."""
@@ -236,7 +238,7 @@ class Execution:
             return []
 
     async def _claim(self, queue: str, limit: int, most_lost: int = 0) -> Claimed:
-        wish = Claim(queue, self.worker_id, limit, most_lost)
+        wish = Claim(queue, self.worker_id, limit, most_lost, self.resident())
         try:
             return await self._workplace.database.awrite(claims.claim, wish)
         except DatabaseFaultError as fault:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -101,6 +102,11 @@ def must_make(model: Model, kind: Kind) -> None:
         )
 
 
+BOUND = 1.25
+SLACK = 1.0
+"""A placement is overloaded that has more work per slot than this much of the mean, and so much on top."""
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """What is known of a placement when a job must choose: slots of living workers, and work before it."""
@@ -108,13 +114,36 @@ class Load:
     slots: int = 0
     outstanding: int = 0
     paused: bool = False
+    adapters: frozenset[str] = frozenset()
+    """Those that are in memory there."""
 
 
-def choose(candidates: Sequence[Placement], loads: Mapping[str, Load]) -> Placement:
-    """Return the placement with the least outstanding work per slot; one without workers or paused comes last."""
+def choose(candidates: Sequence[Placement], loads: Mapping[str, Load], adapters: Sequence[str] = ()) -> Placement:
+    """Return the placement with the least outstanding work per slot; one without workers or paused comes last.
+
+    A job with adapters goes where they are in memory, or else where others with the same adapters go, until that
+    placement is overloaded: bounded-load rendezvous hashing.
+    """
+
+    def load_of(placement: Placement) -> Load:
+        return loads.get(placement.queue, Load())
+
+    def work(placement: Placement) -> float:
+        load = load_of(placement)
+        return load.outstanding / max(1, load.slots)
 
     def cost(placement: Placement) -> tuple[bool, bool, float]:
-        load = loads.get(placement.queue, Load())
-        return load.slots == 0, load.paused, load.outstanding / max(1, load.slots)
+        return load_of(placement).slots == 0, load_of(placement).paused, work(placement)
 
-    return min(candidates, key=cost)
+    best = min(candidates, key=cost)
+    if not adapters:
+        return best
+    serving = [one for one in candidates if cost(one)[:2] == cost(best)[:2]]
+    most = BOUND * sum(map(work, serving)) / len(serving) + SLACK
+
+    def distance(placement: Placement) -> tuple[int, bytes]:
+        missing = set(adapters) - load_of(placement).adapters
+        said = " ".join((placement.queue, *sorted(adapters)))
+        return len(missing), hashlib.sha256(said.encode()).digest()
+
+    return min((one for one in serving if work(one) <= most), key=distance)

@@ -10,8 +10,12 @@ from typing import Any
 from schemas.base import JsonObject
 from schemas.errors import EngineDeadError, EngineRefusedError
 from schemas.text import TextInput
+from tasks.adapters import AdapterFile
 from tests.engines import model
+from workers.engines.catalog_adapters import CatalogAdapters
 from workers.engines.text import Decoder, TextEngine
+
+UPLOADED_RANK = 8
 
 
 @dataclass
@@ -61,6 +65,8 @@ class ToyDecoder:
     """The requests that run."""
     aborted: set[str] = field(default_factory=set)
     failed: set[str] = field(default_factory=set)
+    adapters: list[str] = field(default_factory=list)
+    """What is resident."""
     is_dead: bool = False
     is_closed: bool = False
     on_end: Callable[[], None] = lambda: None
@@ -77,11 +83,18 @@ class ToyDecoder:
         """Remember whom to tell."""
         self.on_end = on_end
 
-    async def load_adapters(self) -> None:
-        """There are none."""
+    async def load_adapter(self, file: AdapterFile) -> str:
+        """Remember it."""
+        self.adapters.append(file.id)
+        return file.id
 
-    def prepare(self, given: TextInput) -> ToyPlan:
+    async def drop_adapter(self, adapter: str) -> None:
+        """Forget it."""
+        self.adapters.remove(adapter)
+
+    def prepare(self, given: TextInput, adapter: str | None = None) -> ToyPlan:
         """Refuse ☠."""
+        assert adapter is None or adapter in self.adapters
         if "☠" in given.text:
             raise EngineRefusedError("There is a ☠ in the prompt.")
         return ToyPlan([ord(character) for character in given.text], given.text[: given.max_tokens], given)
@@ -126,7 +139,8 @@ class ToyDecoder:
 
 def toy_text_engine(decoder: Decoder, slots: int = 4, **options: Any) -> TextEngine:
     """A text engine on a decoder."""
-    return TextEngine(model("vllm", "text", max_in_flight=slots, options=options), lambda _: decoder)
+    made = model("vllm", "text", max_in_flight=slots, options=options)
+    return TextEngine(made, lambda _: decoder, CatalogAdapters(made, str))
 
 
 class LentDecoder:
@@ -134,6 +148,22 @@ class LentDecoder:
 
     def __init__(self, decoder: Decoder) -> None:
         self.own = decoder
+        self._loaded: list[Any] = []
+
+    async def load_adapter(self, file: AdapterFile) -> Any:
+        """Remember what an engine leaves behind."""
+        self._loaded.append(await self.own.load_adapter(file))
+        return self._loaded[-1]
+
+    async def drop_adapter(self, adapter: Any) -> None:
+        """Forget one."""
+        self._loaded.remove(adapter)
+        await self.own.drop_adapter(adapter)
+
+    async def forget(self) -> None:
+        """Be as it was before it was lent."""
+        for adapter in list(self._loaded):
+            await self.drop_adapter(adapter)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.own, name)
@@ -149,4 +179,4 @@ def start_decoder(folder: Path, adapters: tuple[str, ...], slots: int) -> Any:
 
     paths = {name: str(folder / "adapters" / name) for name in adapters}
     options = TextOptions(dtype="float32", kv_cache_gib=0.0625, tool_call_parser="hermes")
-    return VllmDecoder(Setting(str(folder), "main", "cpu0", slots, 2048, paths, options))
+    return VllmDecoder(Setting(str(folder), "main", "cpu0", slots, 2048, paths, UPLOADED_RANK, options))

@@ -3,15 +3,18 @@
 import hashlib
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from schemas.base import JsonObject
 from schemas.catalog import Model
+from schemas.errors import AdapterGoneError
 from schemas.events import EngineEvent, Finished
+from tasks.adapters import AdapterFile
 from tasks.engine import Engine, EngineRequest
 from workers.engines.embedding import EmbeddingEngine, Vectors
 
@@ -75,6 +78,23 @@ def model(engine: str, kind: str = "embedding", **fields: Any) -> Model:
 def toy_engine(encoder: ToyEncoder, slots: int = 4, **options: Any) -> EmbeddingEngine:
     """An embedding engine on a toy; make it in the loop that will use it."""
     return EmbeddingEngine(model("embedding", max_in_flight=slots, options=options), lambda _: encoder)
+
+
+class ToyLibrary:
+    """An AdapterSource: files that lie somewhere."""
+
+    def __init__(self, paths: Mapping[str, Path]) -> None:
+        self._paths = paths
+
+    async def fetch(self, adapter_id: str) -> AdapterFile:
+        """Return what is there."""
+        if adapter_id not in self._paths:
+            raise AdapterGoneError
+        sha256 = f"{adapter_id} of {id(self)}"
+        return AdapterFile(adapter_id, adapter_id, sha256, self._paths[adapter_id], 8, is_catalog=False)
+
+    def release(self, file: AdapterFile) -> None:
+        """Nothing is kept."""
 
 
 async def listen(

@@ -74,7 +74,7 @@ def _run(
     if found is None:
         Maintenance(stores, settings, process.ready_file).run()
     else:
-        Resident(catalog, found, stores, settings, process.ready_file).run()
+        Resident(catalog, found, stores, settings, process).run()
     database.close()
 
 

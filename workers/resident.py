@@ -13,6 +13,7 @@ from storage.event_log.streams import RedisEventLog
 from storage.hints import AsyncHints
 from storage.objects.s3 import open_bucket
 from storage.redis import async_client
+from tasks.adapters import AdapterSource
 from tasks.attempt import Reason, Workplace
 from tasks.batches.running import LineExecution, LineRules
 from tasks.celery_app import create_app
@@ -35,17 +36,21 @@ from tasks.routing import (
 )
 from tasks.settings import TaskSettings
 from tasks.weights import Weights
+from workers.adapter_disk import AdapterDisk
 from workers.consumer import HintWorker
 from workers.control_line import ControlLine
 from workers.engines import create_engine
 from workers.host import Host
 from workers.lease import Lease
+from workers.settings import WorkerSettings
 from workers.shutdown import Shutdown
 from workers.stores import Stores
 
 FLUSH_SECONDS = 2.0
 MOST_STORING_THREADS = 32
 """So many results are stored at once; a client of the object store holds as many connections."""
+
+ADAPTERS_FOLDER = "adapters"
 
 log = get_logger(__name__)
 
@@ -73,14 +78,15 @@ class Resident:
         placed: tuple[Model, Placement],
         stores: Stores,
         settings: TaskSettings,
-        ready_file: str | None,
+        process: WorkerSettings,
     ) -> None:
         model, place = placed
         self._model = model
-        self._ready_file = ready_file
+        self._ready_file = process.ready_file
         self._objects = stores.objects
         self._redis = async_client(stores.settings.redis_url)
-        self._host = Host(create_engine(model, place.device, _weights(stores).locate))
+        library = partial(_open_library, model, place, stores, process)
+        self._host = Host(create_engine(model, place.device, _weights(stores).locate, library))
         self._gate = Gate()
         self._writer = EventWriter(RedisEventLog(self._redis))
         self._hint_line = AsyncHints(self._redis, HINT_TASK)
@@ -118,6 +124,8 @@ class Resident:
         self._hints = HintWorker(app, name=f"{model.alias}@{place.device}", queues=[place.queue])
         self._control = ControlLine(self._host.loop, Control(self._redis), self._execution)
         self._execution.on_news = partial(self._news_line.send, WEBHOOKS, width=SEND_WIDTH)
+        if model.adapters or model.uploaded_rank:
+            self._execution.resident = self._resident_adapters
         self._execution.on_engine_dead = self._lease.look_now
         self._lease.on_new_id = self._control.listen
         self._lease.on_drain_request = self._shutdown.request
@@ -148,6 +156,9 @@ class Resident:
             self._shutdown.request()
         self._shutdown.requested.wait()
 
+    def _resident_adapters(self) -> frozenset[str]:
+        return frozenset(self._host.engine.stats().get("adapters", ()))
+
     async def _open_gate(self) -> None:
         self._gate.open(self._host.engine.capacity())
 
@@ -176,6 +187,14 @@ class Resident:
         await self._control.aclose()
         await self._objects.aclose()
         await self._redis.aclose()
+
+
+def _open_library(
+    model: Model, place: Placement, stores: Stores, process: WorkerSettings, listed: AdapterSource
+) -> AdapterSource:
+    folder = Path(stores.settings.weights_dir) / ADAPTERS_FOLDER / place.queue
+    most_bytes = process.adapter_disk_bytes
+    return AdapterDisk(model, listed, stores.database, stores.objects, folder, most_bytes=most_bytes)
 
 
 def _weights(stores: Stores) -> Weights:

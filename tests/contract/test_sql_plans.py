@@ -128,11 +128,13 @@ def case(name: str, work: Callable[[sa.Connection], object], *indexes: str) -> C
 
 
 ENDINGS = [Ending(f"job_{QUEUED + number}", 1, Status.SUCCEEDED, output="{}") for number in range(1, 9)]
+NEAR = Claim(QUEUE, "w", 8, resident=frozenset({"night"}))
 CASES = [
     case("finish", lambda c: claims.finish(c, ENDINGS[:1]), "PRIMARY"),
     case("finish a group", lambda c: claims.finish(c, ENDINGS), "PRIMARY"),
     case("finish a replaced attempt", lambda c: claims.finish(c, [Ending("job_1", 3, Status.FAILED)]), "PRIMARY"),
     case("claim", lambda c: claims.claim(c, [Claim(QUEUE, "w", 8)]), "PRIMARY", "jobs_claim"),
+    case("claim what is near", lambda c: claims.claim(c, [NEAR]), "PRIMARY", "jobs_claim"),
     case("claim suspects", lambda c: claims.claim(c, [Claim(QUEUE, "w", 2, 2)]), "PRIMARY", "jobs_suspect"),
     case("probe", lambda c: claims.has_more(c, QUEUE), "jobs_claim"),
     case("release", lambda c: claims.release(c, [Release(f"job_{QUEUED + 1}", 1)]), "PRIMARY"),
@@ -165,7 +167,7 @@ def test_a_statement_uses_its_index_and_no_other(filled: Database, case: Case) -
     check(filled, case)
 
 
-@pytest.mark.parametrize("case", CASES[:6], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES[:7], ids=lambda case: case.name)
 def test_a_plan_that_was_made_while_there_was_nothing_is_right_too(database: Database, case: Case) -> None:
     """It is kept until somebody analyzes the tables, and a burst of jobs may come before that."""
     check(database, case)

@@ -15,13 +15,14 @@ import pytest_asyncio
 from pydantic import BaseModel, Field
 
 from schemas.base import JsonObject
-from schemas.errors import EngineError, EngineRefusedError, InputTooLongError, StartError
+from schemas.errors import AdapterGoneError, EngineError, EngineRefusedError, InputTooLongError, StartError
 from schemas.events import EngineEvent, Finished, Token, ToolCallPiece
 from tasks.engine import EngineRequest
 from tests.decoders import LentDecoder
-from tests.engines import ask, listen, model
+from tests.engines import ToyLibrary, ask, listen, model
 from tests.tiny_llama import ADAPTERS
 from workers.engines import create_engine
+from workers.engines.catalog_adapters import CatalogAdapters
 from workers.engines.text import Decoder, TextEngine
 
 pytestmark = [
@@ -53,16 +54,16 @@ def schema(said: JsonObject) -> JsonObject:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def engine(real_decoder: LentDecoder) -> AsyncIterator[TextEngine]:
+async def engine(real_decoder: LentDecoder, tiny_llama: Path) -> AsyncIterator[TextEngine]:
     """An engine of its own on the run's one vLLM."""
-    adapters = {name: {"source": name} for name in ADAPTERS}
-    made = TextEngine(
-        model("vllm", "text", max_in_flight=32, adapters=adapters), lambda _: cast("Decoder", real_decoder)
-    )
+    adapters = {name: {"source": str(tiny_llama / "adapters" / name)} for name in ADAPTERS}
+    told = model("vllm", "text", max_in_flight=32, adapters=adapters)
+    made = TextEngine(told, lambda _: cast("Decoder", real_decoder), CatalogAdapters(told, str))
     await made.load()
     await made.warm_up({"prompt": "hello", "max_tokens": 4})
     yield made
     await made.close()
+    await real_decoder.forget()
 
 
 def said(events: list[EngineEvent], choice: int = 0) -> list[str]:
@@ -200,6 +201,29 @@ async def test_adapters_answer_differently_and_side_by_side(engine: TextEngine) 
     assert answers == answers[:3] * 4
 
 
+async def test_uploaded_adapters_answer_as_the_same_weights_of_the_catalog_do(
+    real_decoder: LentDecoder, tiny_llama: Path
+) -> None:
+    folders = [tiny_llama / "adapters" / name for name in ADAPTERS] * 4
+    library = ToyLibrary({f"lora_{n}": folder / "adapter_model.safetensors" for n, folder in enumerate(folders)})
+    told = model("vllm", "text", max_in_flight=32, options={"max_resident_adapters": 2})
+    made = TextEngine(told, lambda _: cast("Decoder", real_decoder), library)
+    await made.load()
+
+    async def one(adapter: str | None) -> str:
+        given = {"prompt": "hello", "adapter": adapter, **GREEDY}
+        text: str = (await ask(made, given, f"job_{adapter}", "text")).output["text"]
+        return text
+
+    answers = await asyncio.gather(*map(one, [None, *(f"lora_{n}" for n in range(len(folders)))]))
+    assert answers[1:] == answers[1:3] * 4
+    assert len(set(answers)) == 3
+    assert len(made.stats()["adapters"]) == 2
+    assert await one("lora_0") == answers[1]
+    await made.close()
+    await real_decoder.forget()
+
+
 async def test_what_it_cannot_do_is_refused_for_that_job_alone(engine: TextEngine) -> None:
     refused: list[JsonObject] = [
         {"prompt": "x", "adapter": "quiet"},
@@ -217,7 +241,7 @@ async def test_what_it_cannot_do_is_refused_for_that_job_alone(engine: TextEngin
         *(ask(engine, given, f"job_{n}", "text") for n, given in enumerate(refused)), return_exceptions=True
     )
     assert [isinstance(end, EngineRefusedError) for end in ends] == [True] * 6
-    assert str(ends[0]) == "This model has no adapter 'quiet'. Known adapters: loud, odd."
+    assert isinstance(ends[0], AdapterGoneError)
     assert "uniqueItems" in str(ends[1]) or "xgrammar" in str(ends[1])
     assert "not compiled within 5 seconds" in str(ends[2])
     assert "The schema cannot be held to" in str(ends[3])

@@ -12,7 +12,13 @@ from tasks.routing import Load, Placement, choose, find_model, parse_queue, plac
 ALIASES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?", fullmatch=True)
 DEVICES = st.from_regex(r"[a-z]{1,16}[0-9]{1,4}", fullmatch=True)
 PLACEMENTS = st.builds(Placement, st.sampled_from([kind.value for kind in Kind]), ALIASES, DEVICES)
-LOADS = st.builds(Load, st.integers(0, 64), st.integers(0, 10_000), st.booleans())
+LOADS = st.builds(
+    Load,
+    st.integers(0, 64),
+    st.integers(0, 10_000),
+    st.booleans(),
+    st.frozensets(st.sampled_from(["night", "gold", "lora_1"])),
+)
 CANDIDATES = st.lists(PLACEMENTS, min_size=1, max_size=6, unique=True)
 
 
@@ -82,3 +88,43 @@ def test_a_larger_placement_may_have_more_outstanding() -> None:
     small, large = Placement("text", "echo", "cpu0"), Placement("text", "echo", "gpu0")
     loads = {small.queue: Load(slots=2, outstanding=6), large.queue: Load(slots=16, outstanding=40)}
     assert choose([small, large], loads) == large
+
+
+ADAPTERS = st.lists(st.sampled_from(["night", "gold", "lora_1"]), min_size=1, max_size=3, unique=True)
+TWO = [Placement("image", "sketch", "gpu0"), Placement("image", "sketch", "gpu1")]
+
+
+def load(outstanding: int, *adapters: str) -> Load:
+    return Load(4, outstanding, adapters=frozenset(adapters))
+
+
+def test_an_adapter_stays_where_it_is_until_that_place_is_overloaded() -> None:
+    def chosen(here: int, there: int) -> Placement:
+        return choose(TWO, {TWO[0].queue: load(here), TWO[1].queue: load(there, "night")}, ["night"])
+
+    assert [chosen(0, there) for there in (0, 4, 8)] == [TWO[1]] * 3
+    assert chosen(0, 12) == TWO[0]
+    assert chosen(8, 12) == TWO[1]
+
+
+def test_most_of_the_adapters_decide() -> None:
+    loads = {TWO[0].queue: load(0, "night", "gold"), TWO[1].queue: load(0, "night", "lora_1")}
+    assert choose(TWO, loads, ["night", "gold"]) == TWO[0]
+    assert choose(TWO, loads, ["lora_1"]) == TWO[1]
+
+
+def test_adapters_that_are_nowhere_are_spread_and_each_always_goes_to_the_same_place() -> None:
+    loads = {place.queue: load(0) for place in TWO}
+    placed = [choose(TWO, loads, [f"lora_{number}"]) for number in range(100)]
+    assert placed == [choose(TWO[::-1], loads, [f"lora_{number}"]) for number in range(100)]
+    assert 25 < placed.count(TWO[0]) < 75
+
+
+@given(CANDIDATES, ADAPTERS, st.data())
+def test_adapters_never_lead_to_where_nobody_works(
+    candidates: list[Placement], adapters: list[str], data: st.DataObject
+) -> None:
+    loads = {placement.queue: data.draw(LOADS) for placement in candidates if data.draw(st.booleans())}
+    best, chosen = choose(candidates, loads), choose(candidates, loads, adapters)
+    expected, found = loads.get(best.queue, Load()), loads.get(chosen.queue, Load())
+    assert (found.slots == 0, found.paused) == (expected.slots == 0, expected.paused)

@@ -3,15 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from pathlib import Path
 
 import pytest
 
-from schemas.errors import CatalogError, EngineDeadError, EngineError, EngineRefusedError
+from schemas.errors import AdapterGoneError, CatalogError, EngineDeadError, EngineError, EngineRefusedError
 from schemas.events import Finished, Token
 from tasks.engine import Capacity, EngineRequest, EngineState
 from tests.decoders import ToyDecoder, toy_text_engine
-from tests.engines import ask, listen, model
+from tests.engines import ToyLibrary, ask, listen, model
 from workers.engines import create_engine
+from workers.engines.catalog_adapters import CatalogAdapters
 from workers.engines.text import TextEngine
 
 
@@ -157,6 +159,32 @@ async def test_its_death_is_noticed_also_by_an_idle_engine(engine: TextEngine, d
         await listen(engine, {"prompt": "hello"}, kind="text")
 
 
+async def test_uploaded_adapters_come_and_go_and_nobody_loses_his(decoder: ToyDecoder, tmp_path: Path) -> None:
+    library = ToyLibrary({f"lora_{number}": tmp_path for number in range(5)})
+    made = TextEngine(model("vllm", "text", options={"max_resident_adapters": 2}), lambda _: decoder, library)
+    await made.load()
+    for number in range(5):
+        await ask(made, {"prompt": "a", "adapter": f"lora_{number}"}, kind="text")
+    await asyncio.sleep(0)
+    assert decoder.adapters == made.stats()["adapters"] == ["lora_3", "lora_4"]
+    decoder.may_go_on.clear()
+    running = [
+        asyncio.create_task(ask(made, {"prompt": "ab", "adapter": f"lora_{number}"}, f"job_{number}", "text"))
+        for number in range(4)
+    ]
+    async with asyncio.timeout(10):
+        while len(decoder.names) < len(running):  # noqa: ASYNC110 - it comes without an event
+            await asyncio.sleep(0.001)
+    assert {"lora_0", "lora_1", "lora_2", "lora_3"} <= set(decoder.adapters)
+    with pytest.raises(AdapterGoneError):
+        await ask(made, {"prompt": "a", "adapter": "lora_gone"}, "job_gone", kind="text")
+    decoder.may_go_on.set()
+    await asyncio.gather(*running)
+    await asyncio.sleep(0)
+    assert len(decoder.adapters) == 2
+    await made.close()
+
+
 async def test_an_engine_that_is_closed_while_it_loads_leaves_no_decoder_behind() -> None:
     decoder, may_go = ToyDecoder(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -165,7 +193,7 @@ async def test_an_engine_that_is_closed_while_it_loads_leaves_no_decoder_behind(
         asyncio.run_coroutine_threadsafe(may_go.wait(), loop).result()
         return decoder
 
-    engine = TextEngine(model("vllm", "text"), make)
+    engine = TextEngine(model("vllm", "text"), make, CatalogAdapters(model("vllm", "text"), str))
     loading = asyncio.create_task(engine.load())
     await asyncio.sleep(0)
     await engine.close()

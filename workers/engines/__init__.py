@@ -7,8 +7,10 @@ from importlib import import_module
 
 from schemas.catalog import Model
 from schemas.errors import CatalogError
+from tasks.adapters import AdapterSource
 from tasks.engine import Engine
 from tasks.safety import find_checker
+from workers.engines.catalog_adapters import CatalogAdapters
 
 ENGINES = {
     "diffusers": "workers.engines.image:create",
@@ -42,10 +44,16 @@ ENVIRONMENTS = {
 """What an engine's libraries look for in the environment when they are imported; the operator's own words beat it."""
 
 
-def create_engine(model: Model, device: str = "cpu0", locate: Callable[[str], str] = str) -> Engine:
+def create_engine(
+    model: Model,
+    device: str = "cpu0",
+    locate: Callable[[str], str] = str,
+    library: Callable[[AdapterSource], AdapterSource] = lambda listed: listed,
+) -> Engine:
     """Make the engine that the catalog names for a model on a device; it is not loaded yet.
 
-    `locate` turns a source of the catalog into a folder or a hub's id; it may fetch for a while.
+    `locate` turns a source of the catalog into a folder or a hub's id; it may fetch for a while. `library` adds to
+    the adapters that the catalog lists.
     """
     address = ENGINES.get(model.engine)
     if address is None:
@@ -57,5 +65,7 @@ def create_engine(model: Model, device: str = "cpu0", locate: Callable[[str], st
     if model.image.safety:
         find_checker(model.image.safety)  # a wrong name stops the start and no job
     module, _, name = address.partition(":")
-    engine: Engine = getattr(import_module(module), name)(model, device, locate)
+    engine: Engine = getattr(import_module(module), name)(
+        model, device, locate, library(CatalogAdapters(model, locate))
+    )
     return engine

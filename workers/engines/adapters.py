@@ -29,11 +29,16 @@ class Residents(Generic[Weights]):
     """Fetches, loads and forgets adapters; whatever a running job holds stays. It lives in the engine's loop."""
 
     def __init__(
-        self, source: AdapterSource, load: Callable[[AdapterFile], Coroutine[Any, Any, Weights]], most: int
+        self,
+        source: AdapterSource,
+        load: Callable[[AdapterFile], Coroutine[Any, Any, Weights]],
+        most: int,
+        on_forgotten: Callable[[Weights], None] = lambda _: None,
     ) -> None:
         self._source = source
         self._load = load
         self._most = most
+        self._on_forgotten = on_forgotten
         self._residents: dict[str, Resident[Weights]] = {}  # by sha256, those used last at the end
         self._held: Counter[str] = Counter()
 
@@ -73,12 +78,14 @@ class Residents(Generic[Weights]):
         others = sum(not one.is_catalog for one in self._residents.values())
         surplus = others - (self._most if most is None else most)
         for sha256 in loose[: max(0, surplus)]:
-            del self._residents[sha256]
+            self._on_forgotten(self._residents.pop(sha256).loading.result())
 
     async def _get(self, file: AdapterFile) -> Weights:
         """Return weights that are here, or load them; whoever wants the same meanwhile waits for the same load."""
         resident = self._residents.pop(file.sha256, None)
         if resident is None:
+            if not file.is_catalog:
+                self.tidy(self._most - 1)
             resident = Resident(asyncio.create_task(self._load(file)), file.is_catalog)
             resident.loading.add_done_callback(partial(self._check_loaded, file.sha256))
         self._residents[file.sha256] = resident

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable
-from pathlib import Path
 
 from schemas.catalog import Model
-from schemas.errors import AdapterGoneError, StartError
+from schemas.errors import AdapterGoneError, InvalidError, StartError
 from tasks.adapters import AdapterFile
-
-RANK_UNKNOWN = 0
+from tasks.loras.catalogs import find_adapter
 
 
 class CatalogAdapters:
@@ -34,9 +31,8 @@ class CatalogAdapters:
         """Nothing is fetched, so nothing is given up."""
 
     def _find(self, name: str) -> AdapterFile:
-        folder = Path(self._locate(self._adapters[name].source))
-        path = next(iter(sorted(folder.glob("*.safetensors"))), None)
-        if path is None:
-            raise StartError(f"The adapter '{name}' has no .safetensors file in {folder}; correct its 'source'.")
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        return AdapterFile(name, name, sha256, path, RANK_UNKNOWN, is_catalog=True)
+        try:
+            found = find_adapter(self._adapters[name], self._locate)
+        except InvalidError as error:
+            raise StartError(f"The catalog's adapter '{name}' cannot be used: {error.message}") from error
+        return AdapterFile(name, name, found.sha256, found.path, found.rank, is_catalog=True)

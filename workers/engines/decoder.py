@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -30,6 +31,7 @@ from vllm.v1.metrics.loggers import PrometheusStatLogger
 from schemas.base import JsonObject
 from schemas.errors import EngineDeadError, EngineRefusedError, InputTooLongError, InvalidError, StartError
 from schemas.text import TextInput
+from tasks.adapters import AdapterFile
 from tasks.prompts import FILES, Prompts
 from workers.engines import core_watch
 from workers.engines.grammar import Grammars
@@ -93,7 +95,9 @@ class Setting:
     slots: int
     context_length: int
     adapters: Mapping[str, str]
-    """Where each adapter's folder is, by name."""
+    """Where the folder of each of the catalog's adapters is, by name."""
+    uploaded_rank: int
+    """The largest rank of others; 0: there are none."""
     options: TextOptions
 
 
@@ -104,10 +108,7 @@ class VllmDecoder:
         _check_device(setting.device)
         check_name(setting.options.tool_call_parser)
         core_watch.announce()
-        self._adapters = {
-            name: LoRARequest(name, number, path)
-            for number, (name, path) in enumerate(setting.adapters.items(), start=1)
-        }
+        self._numbers = itertools.count(1)
         self._prompts = _read_prompts(setting)
         try:
             self._llm = AsyncLLM.from_engine_args(_arguments(setting), stat_loggers=[Figures])
@@ -143,27 +144,32 @@ class VllmDecoder:
         for process in self._processes():
             loop.add_reader(process.sentinel, tell, process.sentinel)
 
-    async def load_adapters(self) -> None:
-        """Make every adapter of the catalog resident."""
-        for name, adapter in self._adapters.items():
-            try:
-                await self._llm.add_lora(adapter)
-            except CoreDeadError:
-                raise
-            except Exception as error:
-                raise StartError(
-                    f"The adapter '{name}' in {adapter.lora_path} cannot be loaded: {_first_line(error)} Correct "
-                    "'source' in its catalog entry, or take it out."
-                ) from error
+    async def load_adapter(self, file: AdapterFile) -> LoRARequest:
+        """Make an adapter resident. It is called by its content, so that what was read with it can be used again."""
+        adapter = LoRARequest(file.sha256, next(self._numbers), str(file.path.parent))
+        try:
+            await self._llm.add_lora(adapter)
+        except CoreDeadError:
+            raise EngineDeadError from None
+        except Exception as error:
+            said = f"The adapter '{file.name}' in {adapter.lora_path} cannot be loaded: {_first_line(error)}"
+            if file.is_catalog:
+                raise StartError(f"{said} Correct 'source' in its catalog entry, or take it out.") from error
+            raise EngineRefusedError(f"The adapter '{file.name}' cannot be loaded for this model.") from error
+        return adapter
+
+    async def drop_adapter(self, adapter: LoRARequest) -> None:
+        """Forget one that nobody uses; a core that is dead has forgotten it already."""
+        with suppress(CoreDeadError):
+            await self._llm.remove_lora(adapter.lora_int_id)
 
     def compile(self, plan: Plan) -> None:
         """Refuse a schema that vLLM would stumble over; may take long, so give it a thread that can be missed."""
         if plan.sampling.structured_outputs is not None:
             self._grammars.judge(plan.sampling.structured_outputs)
 
-    def prepare(self, given: TextInput) -> Plan:
+    def prepare(self, given: TextInput, adapter: LoRARequest | None = None) -> Plan:
         """Read the prompt and translate the wishes; refuse what the model cannot do."""
-        adapter = self._find_adapter(given.adapter)
         tokens = self._read(given)
         room = self.limit - len(tokens)
         if room < 1:
@@ -202,7 +208,7 @@ class VllmDecoder:
 
     def describe(self) -> JsonObject:
         """Say how and how busy."""
-        return {"dtype": self._dtype, "adapters": list(self._adapters), **self._figures.newest}
+        return {"dtype": self._dtype, **self._figures.newest}
 
     def close(self) -> None:
         """End vLLM's processes, at once: they hold nothing that would be missed."""
@@ -219,14 +225,6 @@ class VllmDecoder:
             return self._prompts.encode(given)
         except InvalidError as error:
             raise EngineRefusedError(error.message) from None
-
-    def _find_adapter(self, name: str | None) -> LoRARequest | None:
-        if name is None:
-            return None
-        if name not in self._adapters:
-            known = ", ".join(sorted(self._adapters)) or "none"
-            raise EngineRefusedError(f"This model has no adapter '{name}'. Known adapters: {known}.")
-        return self._adapters[name]
 
 
 def _check_device(device: str) -> None:
@@ -264,13 +262,19 @@ def _arguments(setting: Setting) -> AsyncEngineArgs:
 
 
 def _adapter_arguments(setting: Setting) -> dict[str, Any]:
-    if not setting.adapters:
+    uploaded = setting.options.max_resident_adapters if setting.uploaded_rank else 0
+    if not setting.adapters and not uploaded:
         return {}
-    wanted = setting.options.max_lora_rank or max(_rank(Path(path)) for path in setting.adapters.values())
+    ranks = [_rank(Path(path)) for path in setting.adapters.values()]
+    wanted = max(setting.options.max_lora_rank or 1, setting.uploaded_rank, *ranks)
     rank = min((size for size in get_args(MaxLoRARanks) if size >= wanted), default=wanted)
-    # On a CPU vLLM lets those who want no adapter use the last place's: a place that stays empty changes nothing.
-    places = len(setting.adapters) + (1 if current_platform.is_cpu() else 0)
-    return {"enable_lora": True, "max_loras": places, "max_cpu_loras": places, "max_lora_rank": rank}
+    # An adapter in use must never be thrown out: it would be loaded again from a file that may be gone by then.
+    kept = len(setting.adapters) + max(uploaded, setting.slots if uploaded else 0)
+    places = len(setting.adapters) + uploaded
+    if current_platform.is_cpu():
+        # There vLLM lets those who want no adapter use the last place's: a place that stays empty changes nothing.
+        kept = places = kept + 1
+    return {"enable_lora": True, "max_loras": places, "max_cpu_loras": kept, "max_lora_rank": rank}
 
 
 def _rank(folder: Path) -> int:

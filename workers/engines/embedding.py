@@ -318,7 +318,7 @@ def _read_input(request: EngineRequest) -> EmbeddingInput:
         raise EngineRefusedError(f"The input does not fit the kind '{request.kind}': {first['msg']}.") from None
 
 
-def create(model: Model, device: str, locate: Callable[[str], str]) -> EmbeddingEngine:
+def create(model: Model, device: str, locate: Callable[[str], str], *_: object) -> EmbeddingEngine:
     """Make the engine of a placement."""
 
     def make_encoder(options: EmbeddingOptions) -> Encoder:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 
 from pydantic import Field, ValidationError
 
@@ -186,7 +186,7 @@ class FakeEngine:
         return (milliseconds + options.prefill_ms_per_token * unread) / 1000
 
 
-def create(model: Model, _device: str, _locate: Callable[[str], str]) -> FakeEngine:
+def create(model: Model, *_: object) -> FakeEngine:
     """Make the engine of a placement; it needs neither device nor weights."""
     return FakeEngine(model)
 

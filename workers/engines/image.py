@@ -25,7 +25,6 @@ from tasks.engine import Capacity, EngineRequest, EngineState
 from tasks.logs import get_logger
 from tasks.safety import Guard
 from workers.engines.adapters import Residents
-from workers.engines.catalog_adapters import CatalogAdapters
 from workers.engines.drawing import Drawing, Glimpse, Painted
 from workers.engines.image_batching import BatchSizes, Canvas, Group, Turns
 from workers.engines.image_options import ImageOptions
@@ -286,7 +285,7 @@ def _read_input(request: EngineRequest, defaults: ImageDefaults) -> ImageInput:
     return given.model_copy(update={name: value for name, value in usual.items() if getattr(given, name) is None})
 
 
-def create(model: Model, device: str, locate: Callable[[str], str]) -> ImageEngine:
+def create(model: Model, device: str, locate: Callable[[str], str], adapters: AdapterSource) -> ImageEngine:
     """Make the engine of a placement."""
 
     def make_painter(options: ImageOptions) -> Painter:
@@ -296,4 +295,4 @@ def create(model: Model, device: str, locate: Callable[[str], str]) -> ImageEngi
 
         return DiffusersPainter(folder, revision=model.revision, device=device, options=options)
 
-    return ImageEngine(model, make_painter, CatalogAdapters(model, locate))
+    return ImageEngine(model, make_painter, adapters)

@@ -19,8 +19,10 @@ from schemas.catalog import Model
 from schemas.errors import EngineDeadError, EngineError, EngineRefusedError
 from schemas.events import EngineEvent, Finished, Token, ToolCallPiece
 from schemas.text import TextInput
+from tasks.adapters import AdapterFile, AdapterSource
 from tasks.engine import Capacity, EngineRequest, EngineState
 from tasks.logs import get_logger
+from workers.engines.adapters import Residents
 from workers.engines.answer import Answer, as_output
 from workers.engines.intake import Intake, Visit
 from workers.engines.options import read_options
@@ -94,10 +96,13 @@ class Decoder(Protocol):
     def watch(self, on_end: Callable[[], None]) -> None:
         """Have its unexpected end told."""
 
-    async def load_adapters(self) -> None:
-        """Make the adapters resident."""
+    async def load_adapter(self, file: AdapterFile) -> Any:
+        """Make an adapter resident; what it returns `prepare` is given."""
 
-    def prepare(self, given: TextInput) -> Any:
+    async def drop_adapter(self, adapter: Any) -> None:
+        """Forget one that nobody uses."""
+
+    def prepare(self, given: TextInput, adapter: Any = None) -> Any:
         """Return a Plan, or refuse."""
 
     def compile(self, plan: Any) -> None:
@@ -174,7 +179,7 @@ class Conversation:
 class TextEngine:
     """Runs text jobs on one model."""
 
-    def __init__(self, model: Model, make_decoder: Callable[[TextOptions], Decoder]) -> None:
+    def __init__(self, model: Model, make_decoder: Callable[[TextOptions], Decoder], adapters: AdapterSource) -> None:
         self.state = EngineState.NEW
         self._options = read_options(TextOptions, model)
         self._make_decoder = make_decoder
@@ -185,6 +190,10 @@ class TextEngine:
         self._inside: dict[str, Conversation] = {}
         self._reading = ThreadPoolExecutor(1, "read")
         self._compiling = ThreadPoolExecutor(COMPILERS, "compile")
+        self._residents = Residents[Any](
+            adapters, self._load_adapter, self._options.max_resident_adapters, self._drop_adapter
+        )
+        self._dropping: set[asyncio.Task[None]] = set()
         self._decoder: Decoder | None = None
 
     async def load(self) -> None:
@@ -193,7 +202,7 @@ class TextEngine:
         self._decoder = decoder = await self._in_thread(self._make)
         self._intake.most_unread = self._options.waiting_tokens or STEPS_AHEAD * decoder.step_tokens
         decoder.watch(self._die)
-        await decoder.load_adapters()
+        await self._residents.preload(self._adapters)
         log.info("The model is loaded.", model=self._alias, **decoder.describe())
 
     async def warm_up(self, example: JsonObject | None) -> None:
@@ -215,19 +224,21 @@ class TextEngine:
         visit = self._intake.enter(given.n, len(given.text) // CHARACTERS_PER_TOKEN + 1)
         conversation = self._inside[request.job_id] = Conversation(request, given, visit)
         try:
-            decoder = self._living()
-            plan: Plan = await self._in_thread(decoder.prepare, given)
-            conversation.begin(plan)
-            if plan.is_structured:
-                await self._compile(decoder, plan)
-            if conversation.is_aborted:
-                return
-            async with aclosing(decoder.decode(conversation.name, plan)) as steps:
-                async for step in steps:
-                    for said in conversation.hear(step):
-                        yield said
-            if not conversation.is_aborted:
-                yield conversation.finish()
+            async with self._residents.hold([given.adapter] if given.adapter else []) as held:
+                decoder = self._living()
+                adapters = [adapter for _, adapter in held]
+                plan: Plan = await self._in_thread(decoder.prepare, given, *adapters)
+                conversation.begin(plan)
+                if plan.is_structured:
+                    await self._compile(decoder, plan)
+                if conversation.is_aborted:
+                    return
+                async with aclosing(decoder.decode(conversation.name, plan)) as steps:
+                    async for step in steps:
+                        for said in conversation.hear(step):
+                            yield said
+                if not conversation.is_aborted:
+                    yield conversation.finish()
         finally:
             visit.leave()
             if self._inside.get(request.job_id) is conversation:
@@ -243,7 +254,8 @@ class TextEngine:
     def stats(self) -> JsonObject:
         """Return how the model runs, how much waits and how full the batch is."""
         said = self._decoder.describe() if self._decoder is not None else {}
-        return said | {"batch": len(self._inside), "waiting_tokens": self._intake.unread}
+        books = {"batch": len(self._inside), "waiting_tokens": self._intake.unread}
+        return said | books | {"adapters": self._residents.ids}
 
     async def close(self) -> None:
         """End what computes; whoever is still inside is aborted."""
@@ -255,6 +267,17 @@ class TextEngine:
             await self._in_thread(decoder.close)
         for threads in (self._reading, self._compiling):
             threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _load_adapter(self, file: AdapterFile) -> Any:
+        if self._dropping:  # their places are counted on
+            await asyncio.wait(self._dropping)
+        return await self._living().load_adapter(file)
+
+    def _drop_adapter(self, adapter: Any) -> None:
+        if self._decoder is not None:
+            task = asyncio.get_running_loop().create_task(self._decoder.drop_adapter(adapter))
+            self._dropping.add(task)
+            task.add_done_callback(self._dropping.discard)
 
     async def _in_thread(self, work: Callable[..., Result], *arguments: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._reading, work, *arguments)
@@ -308,12 +331,12 @@ def _figures(metrics: Any) -> JsonObject:
     }
 
 
-def create(model: Model, device: str, locate: Callable[[str], str]) -> TextEngine:
+def create(model: Model, device: str, locate: Callable[[str], str], adapters: AdapterSource) -> TextEngine:
     """Make the engine of a placement."""
 
     def make_decoder(options: TextOptions) -> Decoder:
         source = locate(model.source)  # first: a folder that is not there is told at once
-        adapters = {name: locate(adapter.source) for name, adapter in model.adapters.items()}
+        listed = {name: locate(adapter.source) for name, adapter in model.adapters.items()}
         # Imported by the thread that loads: vLLM takes seconds, in which the worker already says that it loads.
         from workers.engines.decoder import Setting, VllmDecoder  # noqa: PLC0415 - takes seconds
 
@@ -324,9 +347,10 @@ def create(model: Model, device: str, locate: Callable[[str], str]) -> TextEngin
                 device,
                 model.max_in_flight,
                 model.context_length,
-                adapters,
+                listed,
+                model.uploaded_rank,
                 options,
             )
         )
 
-    return TextEngine(model, make_decoder)
+    return TextEngine(model, make_decoder, adapters)

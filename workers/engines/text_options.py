@@ -21,6 +21,7 @@ class TextOptions(Strict):
     max_num_batched_tokens: int | None = Field(None, ge=1, description="The largest step.")
     enforce_eager: bool | None = Field(None, description="No graphs, no compilation; by default so on a CPU only.")
     max_lora_rank: int | None = Field(None, ge=1, description="By default the largest of the catalog's adapters.")
+    max_resident_adapters: int = Field(4, ge=1, description="Of callers, kept in memory beside the catalog's own.")
     tool_call_parser: str | None = Field(None, min_length=1, description="vLLM's name for how the model calls tools.")
     chat_template: str | None = Field(None, min_length=1, description="A template that beats the model's own.")
     waiting_tokens: int | None = Field(
