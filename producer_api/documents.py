@@ -148,7 +148,9 @@ class AdapterAnswer(Strict):
     """A model's adapter."""
 
     id: str
+    name: str
     description: str
+    resident_on: list[str] = Field(description="The queues whose workers have it in memory.")
 
 
 class ModelAnswer(Strict):

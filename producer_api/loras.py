@@ -29,17 +29,17 @@ from schemas.errors import (
 from schemas.ids import new_id
 from schemas.jobs import Kind
 from storage import adapters
-from storage.adapters import EVERYBODY, AdapterRow, NewAdapter
+from storage.adapters import EVERYBODY, AdapterFilter, AdapterRow, NewAdapter
 from storage.callers import KeyRow
 from storage.objects.port import adapter_key
 from storage.objects.writer import Written
-from tasks.dispatch import Dispatcher, QueueLoad
+from tasks.dispatch import Dispatcher, QueueLoad, resident_on
 from tasks.logs import get_logger
 from tasks.loras.bases import Bases
 from tasks.loras.catalogs import Found, find_adapter
 from tasks.loras.configs import text_config
 from tasks.loras.matching import fit
-from tasks.routing import find_model, placements_of
+from tasks.routing import find_model
 
 THREADS = 4
 
@@ -114,6 +114,8 @@ class Loras:
                 f"[models.{model.alias}].",
                 param="model",
             )
+        if wanted.alpha is not None and model.kind is not Kind.TEXT:
+            raise InvalidError("The file of an image adapter says its own alpha; leave 'alpha' out.", param="alpha")
         if wanted.name in model.adapters:
             raise ConflictError(
                 f"The catalog has an adapter '{wanted.name}' for '{model.alias}'; choose another name."
@@ -206,8 +208,12 @@ class Loras:
 
     def _resident_on(self, alias: str, adapter_id: str, loads: Mapping[str, QueueLoad]) -> list[str]:
         model = self._services.catalog.models.get(alias)
-        queues = [place.queue for place in placements_of(model)] if model else []
-        return [queue for queue in queues if adapter_id in loads.get(queue, QueueLoad()).adapters]
+        return resident_on(model, adapter_id, loads) if model else []
+
+    async def uploaded(self, caller_id: str) -> list[AdapterRow]:
+        """Return the newest of those that a caller may use."""
+        wanted = AdapterFilter(caller_id, self._services.settings.max_loras_per_caller)
+        return await self._services.database.aread(lambda c: adapters.page(c, wanted))
 
     async def _catalog_view(
         self, model: Model, name: str, adapter: Adapter, loads: Mapping[str, QueueLoad]

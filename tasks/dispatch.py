@@ -90,6 +90,12 @@ def resident_adapters(worker: WorkerRow) -> frozenset[str]:
     return frozenset((stats.get("engine") or {}).get("adapters", ()))
 
 
+def resident_on(model: Model, adapter_id: str, loads: Mapping[str, QueueLoad]) -> list[str]:
+    """Return the queues whose workers have an adapter in memory."""
+    queues_of_model = [place.queue for place in placements_of(model)]
+    return [queue for queue in queues_of_model if adapter_id in loads.get(queue, QueueLoad()).adapters]
+
+
 class Dispatcher:
     """Chooses placements by loads that are read once a second, whatever the number of submits."""
 

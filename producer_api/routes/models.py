@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fastapi import APIRouter
 from starlette.responses import Response
@@ -16,7 +16,8 @@ from schemas.base import JsonObject
 from schemas.catalog import Model
 from schemas.errors import ModelNotFoundError
 from schemas.jobs import Kind
-from tasks.dispatch import QueueLoad
+from storage.adapters import AdapterRow
+from tasks.dispatch import QueueLoad, resident_on
 from tasks.engine import EngineState
 from tasks.routing import find_variant, placements_of
 
@@ -28,28 +29,39 @@ OWNER = "stoker"
 
 
 @router.get("", responses=answers(200, ModelList))
-async def list_models(api: ApiHere, _: Reader) -> Response:
+async def list_models(api: ApiHere, key: Reader) -> Response:
     """List the models of the catalog, and each text model with each of its adapters as `model:adapter`."""
-    loads = await api.dispatcher.loads()
+    loads, uploaded = await api.dispatcher.loads(), await api.loras.uploaded(key.caller_id)
     models = api.services.catalog.models.values()
-    data = [model_view(model, loads, adapter) for model in models for adapter in (None, *_variants(model))]
+    data = [model_view(model, loads, adapter, uploaded) for model in models for adapter in (None, *_variants(model))]
     return json_answer({"object": "list", "data": data})
 
 
 @router.get("/{alias}", responses=answers(200, ModelAnswer, ModelNotFoundError))
-async def get_model(api: ApiHere, _: Reader, alias: str) -> Response:
+async def get_model(api: ApiHere, key: Reader, alias: str) -> Response:
     """Look at one model."""
     model, adapter = find_variant(api.services.catalog, alias)
-    return json_answer(model_view(model, await api.dispatcher.loads(), adapter))
+    uploaded = await api.loras.uploaded(key.caller_id)
+    return json_answer(model_view(model, await api.dispatcher.loads(), adapter, uploaded))
 
 
 def _variants(model: Model) -> list[str]:
     return list(model.adapters) if model.kind is Kind.TEXT else []
 
 
-def model_view(model: Model, loads: Mapping[str, QueueLoad], adapter: str | None = None) -> JsonObject:
+def model_view(
+    model: Model,
+    loads: Mapping[str, QueueLoad],
+    adapter: str | None = None,
+    uploaded: Sequence[AdapterRow] = (),
+) -> JsonObject:
     """Return a model as callers see it, alone or with an adapter: not where its weights come from."""
-    adapters = [{"id": name, "description": one.description} for name, one in model.adapters.items()]
+    listed = [(name, name, one.description) for name, one in model.adapters.items()]
+    listed += [(row.id, row.name, "") for row in uploaded if row.model == model.alias]
+    adapters = [
+        {"id": one, "name": name, "description": said, "resident_on": resident_on(model, one, loads)}
+        for one, name, said in listed
+    ]
     return {
         "id": f"{model.alias}:{adapter}" if adapter else model.alias,
         "object": "model",

@@ -2,7 +2,7 @@
 
 from stoker.client.asynchronous import AsyncStoker
 from stoker.client.blocking import Stoker
-from stoker.client.documents import Artifact, Batch, Drain, Event, Job, JobFailure, Key, Model, Queue, Worker
+from stoker.client.documents import Artifact, Batch, Drain, Event, Job, JobFailure, Key, Lora, Model, Queue, Worker
 from stoker.client.errors import (
     ApiError,
     BatchTimeoutError,
@@ -38,6 +38,7 @@ __all__ = [
     "Job",
     "JobFailure",
     "Key",
+    "Lora",
     "Model",
     "NotFoundError",
     "Queue",

@@ -14,6 +14,7 @@ from stoker.client.batches import AsyncBatches
 from stoker.client.connection import choose_address, form_of, http_options, request_of
 from stoker.client.documents import Artifact, Drain, Event, Job, Key, Model, Queue, Worker
 from stoker.client.exchange import Call, Flow
+from stoker.client.loras import AsyncLoras, LoraApi
 
 T = TypeVar("T")
 
@@ -33,6 +34,7 @@ class AsyncStoker:
         self._api_key = address.api_key
         self._api = Api(address.url, patience_seconds)
         self.batches = AsyncBatches(BatchApi(address.url, patience_seconds), self._run, self._open)
+        self.loras = AsyncLoras(LoraApi(address.url, patience_seconds), self._run)
         self._http = httpx.AsyncClient(**http_options(address.url))
 
     async def __aenter__(self) -> Self:

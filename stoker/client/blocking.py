@@ -14,6 +14,7 @@ from stoker.client.batches import Batches
 from stoker.client.connection import choose_address, form_of, http_options, request_of
 from stoker.client.documents import Artifact, Drain, Event, Job, Key, Model, Queue, Worker
 from stoker.client.exchange import Call, Flow
+from stoker.client.loras import LoraApi, Loras
 
 T = TypeVar("T")
 
@@ -33,6 +34,7 @@ class Stoker:
         self._api_key = address.api_key
         self._api = Api(address.url, patience_seconds)
         self.batches = Batches(BatchApi(address.url, patience_seconds), self._run, self._open)
+        self.loras = Loras(LoraApi(address.url, patience_seconds), self._run)
         self._http = httpx.Client(**http_options(address.url))
 
     def __enter__(self) -> Self:

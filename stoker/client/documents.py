@@ -196,6 +196,23 @@ class Model(Document):
     base_model = Field[str | None]()
 
 
+class Lora(Document):
+    """An adapter."""
+
+    id = Field[str]()
+    name = Field[str]()
+    base_model = Field[str]()
+    kind = Field[str]()
+    rank = Field[int | None]()
+    bytes = Field[int | None]()
+    sha256 = Field[str | None]()
+    shared = Field[bool]()
+    source = Field[str]()
+    description = Field[str]()
+    resident_on = Field[list[str]]()
+    created_at = Moment()
+
+
 class Worker(Document):
     """A living worker."""
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stoker.commands.batch_words import add_batch
+from stoker.commands.lora_words import add_loras
 from stoker.commands.options import adapter_use, days, moment, once_key, pair, seconds
 from stoker.commands.webhook_words import add_webhooks
 
@@ -38,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_queues(commands)
     _add_workers(commands)
     _add(commands, "models", "list the models of the catalog")
+    add_loras(_add(commands, "loras", "list the adapters that you may use, add one or delete one"))
     _add_keys(commands)
     add_webhooks(_add(commands, "webhooks", "list your webhook endpoints, or steer them"))
     demo = _add(commands, "demo", "run one job of every kind and show what happens")

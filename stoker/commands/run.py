@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 from stoker.client import ServiceError, Stoker, StokerError, UnauthenticatedError
-from stoker.commands import batch, demo, jobs, keys, models, queues, submit, watch, webhooks, workers
+from stoker.commands import batch, demo, jobs, keys, loras, models, queues, submit, watch, webhooks, workers
 from stoker.commands.context import Context, StoppedError
 from stoker.commands.given import UsageError
 from stoker.commands.screen import Screen
@@ -31,6 +31,7 @@ COMMANDS: dict[str, Callable[[Context], int]] = {
     "queues": queues.queues,
     "workers": workers.workers,
     "models": models.models,
+    "loras": loras.loras,
     "keys": keys.keys,
     "webhooks": webhooks.webhooks,
     "demo": demo.demo,
