@@ -1,6 +1,7 @@
 """`python -m tests.chaos`: break a whole platform on purpose and count what its callers saw.
 
-Without more it has thousands of jobs of every kind on the fake engine; `--model chat` has the real text engine.
+Without more it has thousands of jobs of every kind on the fake engine; `--model chat` has the real text engine,
+`--model batch` runs batches on the fake one.
 The exit code is 0 only when every count is what it must be. The seed is printed first and the counts last.
 """
 
@@ -16,11 +17,15 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from tests.chaos.batches import BATCH_STRIKES, run_batches
 from tests.chaos.chat import STRIKES, run_chat
 from tests.chaos.faults import FAULTS
 from tests.chaos.run import Options, Report, run
 
 EVIDENCE = 10
+DEFAULTS = {"fake": 2000, "chat": 100, "batch": 16_000}
+KNOWN = {"fake": list(FAULTS), "chat": list(STRIKES), "batch": list(BATCH_STRIKES)}
+RUNS = {"fake": run, "chat": run_chat, "batch": run_batches}
 
 
 def read_options(arguments: list[str]) -> Options:
@@ -29,17 +34,16 @@ def read_options(arguments: list[str]) -> Options:
         prog="python -m tests.chaos", description="Break a whole platform on purpose and count what its callers saw."
     )
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1, 10_000))
-    parser.add_argument("--jobs", type=int, help="at least so many are submitted (default: 2000, of the chat 100)")
+    parser.add_argument("--jobs", type=int, help="at least so many (default: 2000, of the chat 100, lines 16000)")
     parser.add_argument("--db", choices=["sqlite", "postgres"], default="sqlite")
-    parser.add_argument("--model", choices=["fake", "chat"], default="fake")
-    parser.add_argument("--faults", default="", help=f"default: all: {', '.join(FAULTS)}; chat: {', '.join(STRIKES)}")
+    parser.add_argument("--model", choices=list(DEFAULTS), default="fake")
+    parser.add_argument("--faults", default="", help=f"default: all: {'; '.join(map(', '.join, KNOWN.values()))}")
     given = parser.parse_args(arguments)
-    is_chat = given.model == "chat"
-    known = list(STRIKES if is_chat else FAULTS)
+    known = KNOWN[given.model]
     faults = [name for name in given.faults.split(",") if name] or known
     if unknown := [name for name in faults if name not in known]:
         parser.error(f"there is no fault {', '.join(unknown)}; choose from {', '.join(known)}")
-    return Options(given.seed, given.jobs or (100 if is_chat else 2000), given.db, faults, is_chat=is_chat)
+    return Options(given.seed, given.jobs or DEFAULTS[given.model], given.db, faults, given.model)
 
 
 def render(report: Report) -> str:
@@ -76,7 +80,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="stoker-chaos-"))
     report = Report()
     try:
-        report = asyncio.run((run_chat if options.is_chat else run)(options, folder, say))
+        report = asyncio.run(RUNS[options.model](options, folder, say))
     except KeyboardInterrupt:
         return 130
     finally:

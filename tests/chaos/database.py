@@ -95,6 +95,26 @@ class Rows:
             finally:
                 connection.execute("ROLLBACK")
 
+    def note_ended_lines(self) -> None:
+        """Have the database note how many attempts each line of a batch took, when its row is deleted."""
+        with contextlib.closing(self._connect(may_write=True)) as connection:
+            connection.execute("CREATE TABLE chaos_attempts (attempt INTEGER)")
+            note = "INSERT INTO chaos_attempts VALUES (OLD.attempt);"
+            trigger = "CREATE TRIGGER chaos_note AFTER DELETE ON batch_lines FOR EACH ROW"
+            if self._is_sqlite:
+                connection.execute(f"{trigger} BEGIN {note} END")
+            else:
+                function = "CREATE FUNCTION chaos_note() RETURNS trigger LANGUAGE plpgsql"
+                connection.execute(f"{function} AS $$ BEGIN {note} RETURN NULL; END $$")
+                connection.execute(f"{trigger} EXECUTE FUNCTION chaos_note()")
+
+    def take_attempts(self) -> list[int]:
+        """Return what was noted since the last time."""
+        with contextlib.closing(self._connect(may_write=True)) as connection:
+            noted = [row[0] for row in connection.execute("SELECT attempt FROM chaos_attempts")]
+            connection.execute("DELETE FROM chaos_attempts")
+        return noted
+
     def is_locked(self) -> bool:
         """Say whether somebody is inside a write to SQLite, which keeps all others out."""
         if not self._is_sqlite:

@@ -47,7 +47,7 @@ class Options:
     jobs: int
     db: str
     faults: list[str]
-    is_chat: bool = False
+    model: str = "fake"
 
 
 @dataclass

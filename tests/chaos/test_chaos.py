@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.batches import run_batches
 from tests.chaos.run import Options, run
 
 SEED = 1
 JOBS = 300
+LINES = 600
 
 
 @pytest.mark.parametrize(
@@ -24,3 +26,11 @@ def test_no_job_is_lost_doubled_or_wrong(db: str, faults: list[str], tmp_path: P
     report = asyncio.run(run(Options(SEED, JOBS, db, faults), tmp_path, print))
     assert {name: sentences for name, sentences in report.violations.items() if sentences} == {}
     assert report.accepted >= JOBS
+
+
+@pytest.mark.parametrize(
+    ("db", "faults"), [("sqlite", ["kill-worker", "kill-assembly", "cancel"]), ("postgres", ["kill-worker", "pause"])]
+)
+def test_no_line_of_a_batch_is_lost_doubled_or_wrong(db: str, faults: list[str], tmp_path: Path) -> None:
+    report = asyncio.run(run_batches(Options(SEED, LINES * len(faults), db, faults, "batch"), tmp_path, print))
+    assert {name: sentences for name, sentences in report.violations.items() if sentences} == {}
