@@ -17,6 +17,7 @@ from schemas.events import Finished, Produced
 from schemas.jobs import Kind, Policy
 from schemas.text import TextInput
 from storage.batch_lines import ClaimedLine, LineRelease
+from storage.batches import BatchRow
 from tasks.batches.answers import new_answer_id, read_custom_id, render_answer
 from tasks.counting import Counting
 from tasks.doors.bodies import Asked, Made, read_line, refuse_line
@@ -53,7 +54,7 @@ class LineAttempt:
     def __init__(
         self,
         line: ClaimedLine,
-        endpoint: Endpoint,
+        batch: BatchRow,
         place: Place,
         engine: Engine,
         *,
@@ -62,7 +63,8 @@ class LineAttempt:
         seconds: float,
     ) -> None:
         self.line = line
-        self._endpoint = endpoint
+        self.batch = batch
+        self._endpoint = Endpoint(batch.endpoint)
         self._place = place
         self._engine = engine
         self._catalog = catalog

@@ -7,7 +7,6 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.batches import Endpoint
 from schemas.catalog import Catalog, Model
 from schemas.errors import DatabaseFaultError, EngineDeadError
 from storage import batch_lines, batches
@@ -27,6 +26,7 @@ SHARE_TO_CLAIM = 4
 """A claim waits until this part of the places is free, so that it takes many."""
 UNSTORED_LINES = 8 * GROUP_LINES
 """When so many answers wait for a slow store, no more lines begin."""
+BEGUN_TOGETHER = 8
 SUSPECTS_TOGETHER = 16
 LOST_ONCE, LOST_TWICE = 1, 2
 KNOWN_BATCHES = 256
@@ -88,10 +88,10 @@ class LineExecution:
         places = [self._gate.enter() for _ in range(min(self._room(), CLAIMED_TOGETHER))]
         found = await self._claim_somewhere(len(places))
         self.is_hinted = self.is_hinted or bool(found)
-        for line in found:
-            self._begin(line, places.pop())
-        for place in places:
+        begun = [(self._attempt(line, place), place) for line, place in zip(found, places, strict=False)]
+        for place in places[len(found) :]:
             place.leave()
+        self._start(self._run_all(begun))
 
     async def run_suspects(self) -> bool:
         """Run a few lines whose workers were lost, and wait for them; the gate is closed for all others."""
@@ -100,7 +100,9 @@ class LineExecution:
         found = found or await self._claim(self.rules.queue, 1, LOST_TWICE)
         if found:
             log.info("Running suspect lines apart.", lines=[line.id for line in found], lost=found[0].lost)
-            await asyncio.wait([self._begin(line, self._gate.enter()) for line in found])
+            places = [self._gate.enter() for _ in found]
+            begun = [(self._attempt(line, place), place) for line, place in zip(found, places, strict=True)]
+            await asyncio.wait([self._start(self._run(*one)) for one in begun])
             await self.finishing.flush()
         return bool(found)
 
@@ -177,15 +179,20 @@ class LineExecution:
                 unknown = numbers
             self._batches |= await self._database.aread(lambda connection: batches.numbered(connection, unknown))
 
-    def _begin(self, line: ClaimedLine, place: Place) -> asyncio.Task[None]:
-        batch = self._batches[line.batch]
-        seconds = self.rules.timeout_seconds
-        endpoint = Endpoint(batch.endpoint)
+    def _attempt(self, line: ClaimedLine, place: Place) -> LineAttempt:
+        batch, seconds = self._batches[line.batch], self.rules.timeout_seconds
         attempt = LineAttempt(
-            line, endpoint, place, self._engine, catalog=self._catalog, counting=self.counting, seconds=seconds
+            line, batch, place, self._engine, catalog=self._catalog, counting=self.counting, seconds=seconds
         )
         self._attempts[line.id] = attempt
-        return self._start(self._run(attempt, batch, place))
+        return attempt
+
+    async def _run_all(self, begun: Sequence[tuple[LineAttempt, Place]]) -> None:
+        """Begin a few at a time: a job that comes meanwhile does not wait for all of them."""
+        for first in range(0, len(begun), BEGUN_TOGETHER):
+            for one in begun[first : first + BEGUN_TOGETHER]:
+                self._start(self._run(*one))
+            await asyncio.sleep(0)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -193,8 +200,8 @@ class LineExecution:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _run(self, attempt: LineAttempt, batch: BatchRow, place: Place) -> None:
-        line = attempt.line
+    async def _run(self, attempt: LineAttempt, place: Place) -> None:
+        line, batch = attempt.line, attempt.batch
         try:
             outcome = await attempt.run(lambda: self._inputs.read(batch.id, line.chunk, line.place))
             if isinstance(outcome, EndedLine):
