@@ -14,6 +14,8 @@ from storage.files import FileRow
 from tasks.batches.answers import Answers
 
 PIECE_BYTES = 256 * 2**10
+KEPT_BYTES = 2 * 2**20
+"""Each reader keeps so much of what was stored together, for neighbours that come soon; there may be many readers."""
 ENDED = "The batch has just ended, and its answers are in a file now; ask again."
 
 
@@ -48,7 +50,8 @@ class BatchOutput:
 
     async def _read(self, row: BatchRow, *, errors: bool) -> AsyncIterator[bytes]:
         """Yield each piece when it is known whether it is the last: only a whole answer has an end."""
-        pieces = _pieces(Answers(self._services.database, self._services.objects, row), errors=errors)
+        answers = Answers(self._services.database, self._services.objects, row, KEPT_BYTES)
+        pieces = _pieces(answers, errors=errors)
         piece = await self._files.run(next, pieces, b"")
         while piece:
             following = await self._files.run(next, pieces, b"")

@@ -119,7 +119,7 @@ def _list(context: Context) -> int:
     if context.wants_json:
         context.screen.json([one.raw for one in found])
         return 0
-    rows = [(one.id, _status(one), age(one.created_at), counts_of(one), one.endpoint) for one in found]
+    rows = [(one.id, _status(one), age(one.created_at), _counts(one), one.endpoint) for one in found]
     context.screen.table(HEADERS, rows, "You have no batches. Make one with: stoker batch run FILE")
     return 0
 
@@ -146,7 +146,7 @@ def _show(context: Context, found: Batch) -> int:
         screen.json(found.raw)
         return 0
     facts: dict[str, Any] = {
-        "lines": counts_of(found),
+        "lines": _counts(found),
         "endpoint": found.endpoint,
         "created": f"{clock(found.created_at)} ({age(found.created_at)} ago)",
         "window": f"{found.completion_window}, until {clock(found.expires_at)}",
@@ -177,6 +177,10 @@ def _output(context: Context) -> int:
             while piece := file.read(1 << 20):
                 sys.stdout.buffer.write(piece)
     return 0
+
+
+def _counts(found: Batch) -> str | None:
+    return counts_of(found) if found.total else None
 
 
 def _status(found: Batch) -> str:

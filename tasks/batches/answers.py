@@ -54,12 +54,15 @@ def read_custom_id(line: bytes) -> str:
 class Answers:
     """The answers to one batch, read from where groups of them were stored. It blocks: use it in a thread."""
 
-    def __init__(self, database: Database, objects: ObjectStore, batch: BatchRow) -> None:
+    def __init__(
+        self, database: Database, objects: ObjectStore, batch: BatchRow, most_kept_bytes: int = KEPT_BYTES
+    ) -> None:
         self._database = database
         self._objects = objects
         self._batch = batch
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._kept_bytes = 0
+        self._most_kept_bytes = most_kept_bytes
 
     def walk(self) -> Iterator[tuple[bool, bytes]]:
         """Yield the lines of the output, as far as there is one: whether each succeeded, and what it says."""
@@ -85,6 +88,6 @@ class Answers:
             return self._kept[key]
         content = self._kept[key] = self._objects.get(key)
         self._kept_bytes += len(content)
-        while self._kept_bytes > KEPT_BYTES and len(self._kept) > 1:
+        while self._kept_bytes > self._most_kept_bytes and len(self._kept) > 1:
             self._kept_bytes -= len(self._kept.popitem(last=False)[1])
         return content
