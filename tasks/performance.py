@@ -75,6 +75,9 @@ class Performance:
         if tokens and seconds > 0:
             metrics["tokens_per_second"] = round(tokens / seconds, 1)
         measured = self.finished.metrics if self.finished else {}
+        images = self.finished.usage.get("images") if self.finished else None
+        if images and seconds > 0:
+            metrics["images_per_second"] = round(images / seconds, 2)
         if self.is_silent and "prefill_ms" in measured:
             metrics["ttft_ms"] = round(queue_ms + measured.get("engine_queue_ms", 0.0) + measured["prefill_ms"], 1)
         return metrics | measured

@@ -34,7 +34,7 @@ DISTRIBUTIONS = (
     Distribution("ttft_ms", WAITS),
     Distribution("time_per_output_token_ms", STEPS),
 )
-COUNTED = ("prompt_tokens", "completion_tokens", "cached_prompt_tokens", "preemptions")
+COUNTED = ("prompt_tokens", "completion_tokens", "cached_prompt_tokens", "preemptions", "images")
 """What is added up of a job's usage or metrics."""
 
 

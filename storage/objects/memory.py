@@ -118,7 +118,7 @@ class MemoryObjectStore:
         """Return an address that says what it would do."""
         options: dict[str, str | int] = {"expires": expires_seconds, "response-content-type": content_type}
         if filename is not None:
-            options["response-content-disposition"] = disposition(filename)
+            options["response-content-disposition"] = disposition(filename, content_type)
         return _address(key, options)
 
     def presign_put(self, key: str, *, content_length: int, content_type: str, expires_seconds: int) -> str:

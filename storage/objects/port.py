@@ -11,6 +11,8 @@ from typing import Protocol
 from urllib.parse import quote
 
 KEY_BYTES = 1024
+SHOWN_TYPES = frozenset({"image/png", "image/jpeg"})
+"""What a browser may show from where objects lie: nothing that can hold a script."""
 # No empty, '.' or '..' segment, no control character, no backslash: a key may become a path on a server's disk.
 _KEY = re.compile(r"(?!\.{1,2}(/|$))[^/\\\x00-\x1f\x7f]+(/(?!\.{1,2}(/|$))[^/\\\x00-\x1f\x7f]+)*")
 
@@ -182,6 +184,7 @@ def check_prefix(prefix: str) -> str:
     return f"{check_key(prefix[:-1])}/"
 
 
-def disposition(filename: str) -> str:
-    """Return the Content-Disposition that saves a download under this name, in any script."""
-    return f"attachment; filename*=UTF-8''{quote(filename, safe='')}"
+def disposition(filename: str, content_type: str = "") -> str:
+    """Return the Content-Disposition under which browsers save an object, in any script; pictures they show."""
+    how = "inline" if content_type in SHOWN_TYPES else "attachment"
+    return f"{how}; filename*=UTF-8''{quote(filename, safe='')}"

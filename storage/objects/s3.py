@@ -151,7 +151,7 @@ class S3ObjectStore:
         """Return a signed address at the public endpoint."""
         query = {"response-content-type": content_type}
         if filename is not None:
-            query["response-content-disposition"] = disposition(filename)
+            query["response-content-disposition"] = disposition(filename, content_type)
         return self._public.presign("GET", self._bucket, check_key(key), expires_seconds=expires_seconds, query=query)
 
     def presign_put(self, key: str, *, content_length: int, content_type: str, expires_seconds: int) -> str:

@@ -1,9 +1,11 @@
 """OpenAI's own client against the whole platform with a real model: what a product would do to us."""
 
+import base64
 import time
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
@@ -99,3 +101,40 @@ def test_who_leaves_a_stream_gives_the_place_back(client: openai.OpenAI, stoker:
     while any(worker.in_flight or worker.stats.get("batch") for worker in stoker.workers()):
         assert time.monotonic() < deadline, [worker.raw for worker in stoker.workers()]
         time.sleep(0.2)
+
+
+def test_pictures_come_as_links_that_a_browser_can_show_or_in_the_answer(client: openai.OpenAI) -> None:
+    wanted: dict[str, Any] = {"model": "sketch", "prompt": "a red circle", "extra_body": {"seed": 7}}
+    linked = client.images.generate(**wanted, n=2)
+    assert linked.data is not None
+    shown = [httpx.get(str(one.url)) for one in linked.data]
+    assert [one.headers["content-type"] for one in shown] == ["image/png"] * 2
+    assert all("image-" in one.headers["content-disposition"] for one in shown)
+    inside = client.images.generate(**wanted, n=2, response_format="b64_json", size="64x64")
+    assert inside.data is not None
+    assert [base64.b64decode(one.b64_json or "") for one in inside.data] == [one.content for one in shown]
+
+
+def test_a_picture_that_is_refused_is_a_bad_request(client: openai.OpenAI) -> None:
+    for fields, code, param in (
+        ({"prompt": "a nude circle"}, "content_policy_violation", "prompt"),
+        ({"size": "1024x1024"}, "invalid", "size"),
+        ({"n": 99}, "invalid", "n"),
+    ):
+        wanted: dict[str, Any] = {"model": "sketch", "prompt": "x", **fields}
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.images.generate(**wanted)
+        assert (refused.value.code, refused.value.param) == (code, param)
+    with pytest.raises(openai.NotFoundError):
+        client.images.generate(model="dall-e-3", prompt="x")
+
+
+def test_a_client_that_leaves_cancels_its_picture(client: openai.OpenAI, stoker: Stoker) -> None:
+    with pytest.raises(openai.APITimeoutError):
+        client.images.generate(
+            model="sketch", prompt="a red circle", n=16, timeout=0.5, extra_body={"steps": 100, "seed": 424242}
+        )
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (job := next(iter(stoker.jobs(1, kind="image")))).has_ended:
+        assert time.monotonic() < deadline
+    assert job.status == "canceled"

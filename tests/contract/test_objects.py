@@ -213,8 +213,15 @@ def test_addresses_name_key_type_and_file(store: ObjectStore) -> None:
     query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(url).query))
     assert "a/b.png" in url
     assert query["response-content-type"] == "image/png"
-    assert query["response-content-disposition"] == "attachment; filename*=UTF-8''%EA%B3%A0%EC%96%91%EC%9D%B4.png"
+    assert query["response-content-disposition"] == "inline; filename*=UTF-8''%EA%B3%A0%EC%96%91%EC%9D%B4.png"
     assert "content-length" in store.presign_put("a/b", content_length=3, content_type=TEXT, expires_seconds=60)
+
+
+@pytest.mark.parametrize("content_type", [TEXT, "text/html", "image/svg+xml", "application/json"])
+def test_only_pictures_are_shown_by_a_browser(store: ObjectStore, content_type: str) -> None:
+    url = store.presign_get("a/b", expires_seconds=60, content_type=content_type, filename="b")
+    query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(url).query))
+    assert query["response-content-disposition"] == "attachment; filename*=UTF-8''b"
 
 
 def test_a_store_that_answers_passes_the_check(store: ObjectStore) -> None:

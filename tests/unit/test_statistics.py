@@ -43,7 +43,7 @@ def test_percentiles_are_of_the_last_jobs() -> None:
 
 
 def test_ends_and_tokens_are_added_up() -> None:
-    said = {"prompt_tokens": 7, "completion_tokens": 3, "cached_prompt_tokens": 4}
+    said = {"prompt_tokens": 7, "completion_tokens": 3, "cached_prompt_tokens": 4, "images": 2}
     sums = after(
         ended(usage=said, preemptions=2, cached_prompt_tokens=4),
         ended("canceled", usage={"prompt_tokens": 1, "completion_tokens": 0}),
@@ -55,6 +55,7 @@ def test_ends_and_tokens_are_added_up() -> None:
         "completion_tokens": 3,
         "cached_prompt_tokens": 4,
         "preemptions": 2,
+        "images": 2,
     }
 
 
