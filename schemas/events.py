@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from schemas.base import JsonObject
 
@@ -51,7 +51,10 @@ class Envelope:
         if self.line:
             return self.line
         fields = {"attempt": self.attempt, "seq": self.seq, "type": self.type, "at": self.at, "data": self.data}
-        return _ENCODER.encode(fields).encode(errors="replace")  # half a surrogate pair must not stop the others
+        try:
+            return to_json(fields)
+        except ValueError:  # half a surrogate pair must not stop the others
+            return _ENCODER.encode(fields).encode(errors="replace")
 
     @classmethod
     def from_json(cls, line: bytes) -> Self:

@@ -10,18 +10,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from enum import Enum, auto
+from enum import IntEnum
 
 from tasks.engine import Capacity
 
 
-class Stage(Enum):
+class Stage(IntEnum):
     """Where someone is who passed the gate."""
 
-    ENTERING = auto()  # not yet in the engine's own count
-    INSIDE = auto()
-    ENDING = auto()  # out of the engine, its result is being stored
-    GONE = auto()
+    ENTERING = 0  # not yet in the engine's own count
+    INSIDE = 1
+    ENDING = 2  # out of the engine, its result is being stored
+    GONE = 3
 
 
 class Place:
@@ -51,7 +51,7 @@ class Gate:
 
     def __init__(self) -> None:
         self.on_room: Callable[[], None] = lambda: None
-        self._count = dict.fromkeys(Stage, 0)
+        self._count = [0] * len(Stage)
         self._free = 0
         self._emptied: asyncio.Future[None] | None = None  # what the one who isolates waits for
         self._is_isolating = False

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+from collections import deque
+from dataclasses import dataclass
 from typing import Any
 
 from celery import Task
@@ -21,6 +24,10 @@ from tasks.logs import get_logger
 from tasks.orders import SUSPECTS
 from tasks.outcome import End, Outcome
 
+STARTED = "task-started"
+SEEN_LIMIT = 100_000
+"""So many events wait while nobody can be told; then the oldest are forgotten."""
+
 log = get_logger(__name__)
 
 
@@ -32,6 +39,10 @@ class ShownAttempt:
         self.name = HINT_TASK
         self._queue = job.queue
         self._started_at = job.started_at
+
+    def described(self) -> JsonObject:
+        """Return what every event says of it."""
+        return {"uuid": self.id, "name": HINT_TASK, "args": f"({self._queue!r},)", "kwargs": "{}"}
 
     def info(self, **_: object) -> JsonObject:
         """Return what is listed."""
@@ -52,30 +63,47 @@ def conclude(outcome: Outcome) -> tuple[str, JsonObject]:
     return "task-succeeded", {"result": str(outcome)}
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is to be told of an attempt, and since when it is true."""
+
+    shown: ShownAttempt
+    event: str
+    said: JsonObject
+    at: float
+
+
 class CeleryWatcher:
-    """Tells Celery's events about attempts."""
+    """Tells Celery's events about attempts, from time to time: those that are over by then in one event, not two."""
 
     def __init__(self) -> None:
         self.consumer: Any = None
         self._shown: dict[str, ShownAttempt] = {}
+        self._seen: deque[Seen] = deque(maxlen=SEEN_LIMIT)
 
     def begin(self, job: ClaimedJob) -> None:
-        """Show an attempt that begins."""
+        """See an attempt begin."""
         shown = self._shown[shown_id(job)] = ShownAttempt(job)
         state.task_accepted(shown)
-        self._send("task-started", shown.id, args=f"({job.queue!r},)", kwargs="{}")
+        self._seen.append(Seen(shown, STARTED, {}, time.time()))
 
     def end(self, job: ClaimedJob, outcome: Outcome, seconds: float) -> None:
-        """Show how it ended."""
+        """See how it ended."""
         shown = self._shown.pop(shown_id(job))
         state.task_ready(shown)
         event, said = conclude(outcome)
-        self._send(event, shown.id, **said, runtime=seconds)
+        self._seen.append(Seen(shown, event, said | {"runtime": seconds}, time.time()))
 
-    def _send(self, event: str, uuid: str, **said: Any) -> None:
-        sender = self.consumer.event_dispatcher  # another one after each reconnect, none meanwhile
+    def tell(self) -> None:
+        """Hand what was seen to Celery, which sends it; called in the consumer's thread, the others in the loop's."""
+        news: dict[str, Seen] = {}
+        while self._seen:
+            seen = self._seen.popleft()
+            news[seen.shown.id] = seen
+        sender = self.consumer.event_dispatcher if self.consumer else None  # another after each reconnect, or none
         if sender is not None:
-            sender.send(event, uuid=uuid, name=HINT_TASK, **said)
+            for seen in news.values():
+                sender.send(seen.event, timestamp=seen.at, **seen.shown.described(), **seen.said)
 
 
 class HintHandler:

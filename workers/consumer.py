@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from celery import Celery
@@ -55,6 +55,8 @@ class HintWorker(WorkController):
         # By name: remote control tells it to Flower as JSON, which has no classes.
         app.conf.broker_transport = f"{HintTransport.__module__}:{HintTransport.__name__}"
         app.conf.broker_transport_options = {**app.conf.broker_transport_options, **OPTIONS}
+        self.on_telling: Callable[[], None] = lambda: None
+        """Called before events are sent, in the consumer's thread."""
         self._waking, self._wake = os.pipe()
         super().__init__(
             app=app,
@@ -90,6 +92,7 @@ class HintWorker(WorkController):
         os.write(self._wake, b"w")
 
     def _flush_events(self) -> None:
+        self.on_telling()
         sender = self.consumer.event_dispatcher
         if sender is not None:
             sender.flush()

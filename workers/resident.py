@@ -122,6 +122,7 @@ class Resident:
         app = create_app(stores.settings, settings, [place.queue])
         app.register_task(RunJobs(self._execution, watcher, self._host.loop, place.queue))
         self._hints = HintWorker(app, name=f"{model.alias}@{place.device}", queues=[place.queue])
+        self._hints.on_telling = watcher.tell
         self._control = ControlLine(self._host.loop, Control(self._redis), self._execution)
         self._execution.on_news = partial(self._news_line.send, WEBHOOKS, width=SEND_WIDTH)
         if model.adapters or model.uploaded_rank:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from schemas.events import Envelope, EventType
-from storage.bell import BELL, news_channel, render_ends, render_news, tells_end
+from storage.bell import BELL, NEWS, render_ends, render_news, tells_end
 from storage.event_log.port import (
     ENTRIES_KEPT,
     LATEST_SECONDS,
@@ -28,35 +28,37 @@ from storage.event_log.port import (
 from storage.redis import AsyncRedis, redis_deadline
 
 _FIELD = b"e"  # of each entry; the script names it as well
-# A command of its own for each of these, with an answer of its own, would cost a worker several times as much.
+_STREAM = "stoker:events:"
+# One command with few words: a command for each event, or a word for each value, costs a worker several times as much.
 _APPEND = f"""
-local jobs = tonumber(ARGV[1])
+local jobs, at, lost, followed = tonumber(ARGV[1]), 3, {{}}, {{}}
 for place = jobs + 1, #KEYS do
-  redis.call('SET', KEYS[place], ARGV[place - jobs + 2], 'EX', {LATEST_SECONDS})
+  redis.call('SET', KEYS[place], ARGV[at], 'EX', {LATEST_SECONDS})
+  at = at + 1
 end
-local at, lost, followed = #KEYS - jobs + 3, {{}}, {{}}
 for place = 1, jobs do
-  local stream, count, seconds = KEYS[place], tonumber(ARGV[at]), tonumber(ARGV[at + 1])
-  local told, news = ARGV[at + 2], ARGV[at + 3]
-  at = at + 4
-  for _ = 1, count do
+  local stream, news = KEYS[place], ARGV[at + 1]
+  local count, seconds = string.match(ARGV[at], '(%d+) (%d+)')
+  at = at + 2
+  for _ = 1, tonumber(count) do
+    local begins, id, line = string.match(ARGV[at], '^(%d) (%S+) (.*)$')
+    at = at + 1
     local stored
-    if ARGV[at] == '1' then
-      stored = redis.pcall('XADD', stream, 'MAXLEN', {ENTRIES_KEPT}, ARGV[at + 1], 'e', ARGV[at + 2])
+    if begins == '1' then
+      stored = redis.pcall('XADD', stream, 'MAXLEN', {ENTRIES_KEPT}, id, 'e', line)
     else
-      stored = redis.pcall('XADD', stream, 'NOMKSTREAM', 'MAXLEN', {ENTRIES_KEPT}, ARGV[at + 1], 'e', ARGV[at + 2])
+      stored = redis.pcall('XADD', stream, 'NOMKSTREAM', 'MAXLEN', {ENTRIES_KEPT}, id, 'e', line)
     end
-    at = at + 3
     if not stored then
       lost[#lost + 1] = place
     elseif stored.err and not string.find(stored.err, 'equal or smaller than the target stream top item', 1, true) then
       return stored
     end
   end
-  if seconds > 0 then
+  if seconds ~= '0' then
     redis.call('EXPIRE', stream, seconds)
   end
-  if redis.call('PUBLISH', told, news) > 0 then
+  if redis.call('PUBLISH', '{NEWS}' .. string.sub(stream, {len(_STREAM)} + 1), news) > 0 then
     followed[#followed + 1] = place
   end
 end
@@ -82,7 +84,7 @@ class RedisEventLog:
         latest = dict(one for job_id, envelopes in batches for one in _latest_lines(job_id, envelopes))
         keys = [*(_stream(job_id) for job_id, _ in batches), *latest]
         ended = render_ends([job_id for job_id, envelopes in batches if tells_end(envelopes)])
-        said = [word for job_id, envelopes in batches for word in _words(job_id, envelopes)]
+        said = [word for _, envelopes in batches for word in _words(envelopes)]
         async with redis_deadline():
             answer: Any = await self._append(keys=keys, args=[len(batches), ended, *latest.values(), *said])
         lost, followed = ({batches[place - 1][0] for place in places} for places in answer)
@@ -120,25 +122,20 @@ class RedisEventLog:
 
 
 def _stream(job_id: str) -> str:
-    return f"stoker:events:{job_id}"
+    return _STREAM + job_id
 
 
 def _latest(job_id: str, event_type: EventType) -> str:
     return f"stoker:latest:{job_id}:{event_type}"
 
 
-def _words(job_id: str, envelopes: Sequence[Envelope]) -> list[str | bytes | int]:
+def _words(envelopes: Sequence[Envelope]) -> list[str | bytes]:
     """Return what the script is told of one job."""
     lines = [envelope.to_json() for envelope in envelopes]
-    words: list[str | bytes | int] = [
-        len(lines),
-        keep_seconds(envelopes) or 0,
-        news_channel(job_id),
-        render_news(lines),
-    ]
+    words: list[str | bytes] = [f"{len(lines)} {keep_seconds(envelopes) or 0}", render_news(lines)]
     for envelope, line in zip(envelopes, lines, strict=True):
         kept = _place_of(envelope) if envelope.type in REPLACED_TYPES else line
-        words += [int(begins_log(envelope)), envelope.id, kept]
+        words.append(b"%d %b %b" % (begins_log(envelope), envelope.id.encode(), kept))
     return words
 
 

@@ -6,6 +6,7 @@ For a small object a thread's wake-ups, and its turns at the interpreter, cost f
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -14,6 +15,9 @@ CONNECT_SECONDS, READ_SECONDS = 2.0, 10.0
 UNWELL = frozenset({500, 502, 503, 504})
 HEAD_END = b"\r\n\r\n"
 FINAL = 200  # what comes below it announces another answer
+_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})\b")
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
+_LAST = re.compile(rb"\r\nconnection:[ \t]*close", re.IGNORECASE)
 
 
 class Answer(NamedTuple):
@@ -36,11 +40,15 @@ class _Connection(asyncio.Protocol):
 
     async def ask(self, request: bytes) -> Answer:
         """Send a request and wait for its answer."""
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Answer] = loop.create_future()
         self._answer = answer
         self._transport.write(request)
-        async with asyncio.timeout(READ_SECONDS):
+        timer = loop.call_later(READ_SECONDS, self._give_up)
+        try:
             return await answer
+        finally:
+            timer.cancel()
 
     def close(self) -> None:
         """Close it at once, whatever is under way."""
@@ -72,21 +80,26 @@ class _Connection(asyncio.Protocol):
                 self._heard = b""
                 self._answer.set_result(answer)
 
+    def _give_up(self) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(TimeoutError(f"no answer within {READ_SECONDS:g} seconds"))
+
     def _read(self) -> Answer | None:
         """Return the answer once it is whole. One whose length is not told is cut: its status is all that counts."""
         head, is_whole, said = self._heard.partition(HEAD_END)
         if not is_whole:
             return None
-        first, *lines = head.decode("latin-1").split("\r\n")
-        status = int(first.split(" ", 2)[1])
-        if status < FINAL:
+        status = _STATUS.match(head)
+        if status is None:
+            raise ValueError("it does not begin as HTTP does")
+        if int(status[1]) < FINAL:
             self._heard = said
             return self._read()
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        length = headers.get("content-length")
-        if length is not None and len(said) < int(length):
+        length = _LENGTH.search(head)
+        if length is not None and len(said) < int(length[1]):
             return None
-        return Answer(status, said, length is None or headers.get("connection", "").lower() == "close")
+        is_last = length is None or head.startswith(b"HTTP/1.0") or _LAST.search(head) is not None
+        return Answer(int(status[1]), said, is_last)
 
 
 class HttpLine:

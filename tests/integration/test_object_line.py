@@ -76,9 +76,10 @@ async def test_requests_share_connections_and_say_what_was_asked() -> None:
         ([GOOD[:9], GOOD[9:30], GOOD[30:]], b"ok", 1),
         ([b"HTTP/1.1 100 Continue\r\n\r\n" + GOOD], b"ok", 1),
         ([b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nConnection: Close\r\n\r\n"], b"", 2),
+        ([b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n"], b"", 2),
         ([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"], None, 2),
     ],
-    ids=["in pieces", "after a 100", "closing", "chunked"],
+    ids=["in pieces", "after a 100", "closing", "of old", "chunked"],
 )
 async def test_every_way_to_answer_is_understood(pieces: list[bytes], said: bytes | None, connections: int) -> None:
     server = Server(lambda _: pieces)

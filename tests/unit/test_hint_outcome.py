@@ -1,11 +1,16 @@
 """What Flower is shown of an attempt, and how long a worker insists."""
 
 import asyncio
+from dataclasses import dataclass, fields
+from typing import Any
 
 import pytest
 
+from schemas.base import JsonObject
 from schemas.errors import ObjectStoreFaultError
-from tasks.jobs import conclude
+from storage.rows import ClaimedJob
+from tasks.dispatch import HINT_TASK
+from tasks.jobs import CeleryWatcher, conclude
 from tasks.orders import cancel_order, read_cancel_order
 from tasks.outcome import End, Outcome
 from tasks.patience import insist
@@ -25,6 +30,62 @@ def test_a_failed_job_is_a_failure_that_names_job_and_reason() -> None:
 def test_a_job_that_runs_again_is_a_retry(end: End) -> None:
     event, said = conclude(Outcome("job_1", end))
     assert (event, said["exception"]) == ("task-retried", f"job_1 {end}")
+
+
+class Sender:
+    """Celery's dispatcher of events, as far as it is asked."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, JsonObject]] = []
+
+    def send(self, event: str, **said: object) -> None:
+        self.sent.append((event, said))
+
+
+@dataclass
+class Consumer:
+    """Celery's consumer, as far as it is asked."""
+
+    event_dispatcher: Sender | None
+
+
+def claimed(job_id: str) -> ClaimedJob:
+    text = {"kind": "text", "model": "echo", "queue": "text.echo.cpu0", "caller_id": "caller_1"}
+    numbers = dict.fromkeys(("lost", "errors", "timeout_seconds", "retention_seconds", "rank", "queued_at"), 0)
+    nothing = dict.fromkeys((field.name for field in fields(ClaimedJob)), None)
+    values: dict[str, Any] = {**nothing, **text, **numbers, "id": job_id, "attempt": 1, "started_at": 1.0}
+    return ClaimedJob(**values)
+
+
+def test_what_began_and_ended_since_the_last_time_is_told_in_one_event() -> None:
+    watcher, sender = CeleryWatcher(), Sender()
+    watcher.consumer = Consumer(sender)
+    long, short = claimed("job_long"), claimed("job_short")
+    watcher.begin(long)
+    watcher.begin(short)
+    watcher.end(short, Outcome("job_short", End.SUCCEEDED), 0.5)
+    watcher.tell()
+    watcher.end(long, Outcome("job_long", End.FAILED, "too hot"), 2.0)
+    watcher.tell()
+    watcher.tell()
+    assert [(event, said["uuid"]) for event, said in sender.sent] == [
+        ("task-started", "job_long-1"),
+        ("task-succeeded", "job_short-1"),
+        ("task-failed", "job_long-1"),
+    ]
+    assert [said.get("runtime") for _, said in sender.sent] == [None, 0.5, 2.0]
+    assert all(said["name"] == HINT_TASK and "text.echo.cpu0" in said["args"] for _, said in sender.sent)
+
+
+@pytest.mark.parametrize("consumer", [None, Consumer(None)], ids=["before the first connection", "after a lost one"])
+def test_what_nobody_could_be_told_is_forgotten(consumer: Consumer | None) -> None:
+    watcher, sender = CeleryWatcher(), Sender()
+    watcher.consumer = consumer
+    watcher.begin(claimed("job_1"))
+    watcher.tell()
+    watcher.consumer = Consumer(sender)
+    watcher.tell()
+    assert sender.sent == []
 
 
 def test_orders_are_read_as_they_were_written() -> None:
