@@ -78,7 +78,7 @@ lock: $(STAMP) ## Resolve pyproject.toml's groups again into the lock files
 	@$(COMPILE) --group core --group test --group dev -o requirements.lock
 	@$(COMPILE) --group core --group workers -c requirements.lock --no-emit-package torch -o requirements-workers.lock
 
-chaos: $(STAMP) ## Break things on purpose (SEED=1 JOBS=2000 DB=sqlite|postgres MODEL=chat FAULTS=a,b)
+chaos: $(STAMP) ## Break things on purpose (SEED=1 JOBS=2000 DB=sqlite|postgres MODEL=chat|batch FAULTS=a,b)
 	@$(RUN) -m tests.chaos $(CHAOS_OPTIONS)
 
 bench: $(STAMP) ## Measure the cost of a job beside the naive way
