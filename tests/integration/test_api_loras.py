@@ -266,6 +266,20 @@ async def test_where_an_adapter_is_in_memory_is_shown(desk: Desk) -> None:
     desk.app.state.api.dispatcher.forget()
     shown = {one["name"]: one["resident_on"] for one in (await desk.client.get("/v1/loras")).json()["data"]}
     assert shown == {"night": ["image.sketch.cpu0", "image.sketch.cpu1"], "comic": ["image.sketch.cpu1"]}
+    model = (await desk.client.get("/v1/models/sketch")).json()
+    assert {one["name"]: one["resident_on"] for one in model["adapters"]} == shown
+    strangers = await desk.client.get("/v1/models/sketch", headers=desk.bearer("somebody"))
+    assert [one["name"] for one in strangers.json()["adapters"]] == ["night"]
+
+
+async def test_a_job_goes_where_its_adapters_are_in_memory(desk: Desk) -> None:
+    made = await add(desk)
+    desk.worker("image.sketch.cpu0", slots=64).beat(engine={"adapters": ["night"]})
+    desk.worker("image.sketch.cpu1", slots=64).beat(engine={"adapters": ["night", made["id"]]})
+    desk.app.state.api.dispatcher.forget()
+    job = {"kind": "image", "model": "sketch", "input": {"prompt": "a", "adapters": [{"id": "comic"}]}}
+    queues = {(await desk.client.post("/v1/jobs", json=job)).json()["queue"]["name"] for _ in range(5)}
+    assert queues == {"image.sketch.cpu1"}
 
 
 async def test_jobs_name_their_adapters_by_id_or_name(desk: Desk) -> None:
