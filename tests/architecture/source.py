@@ -29,7 +29,6 @@ class Module:
         return (node for node in ast.walk(self.tree) if isinstance(node, Function))
 
 
-@functools.cache
 def modules(*folders: str) -> tuple[Module, ...]:
     """Return every module under these folders of the repository."""
     return tuple(_read(path) for folder in folders for path in sorted((ROOT / folder).rglob("*.py")))
@@ -66,6 +65,7 @@ def tracked_files(*patterns: str) -> Iterator[tuple[str, str]]:
             continue
 
 
+@functools.cache
 def _read(path: Path) -> Module:
     text = path.read_text(encoding="utf-8")
     return Module(str(path.relative_to(ROOT)), text.count("\n"), ast.parse(text))

@@ -9,7 +9,6 @@ import pytest
 
 from tests.architecture.source import PACKAGES, ROOT
 
-LINT_IMPORTS = Path(sys.executable).with_name("lint-imports")
 MODELS = ("torch", "vllm", "transformers", "diffusers", "peft", "sentence_transformers")
 VECTORS = ("qdrant_client", "grpc", "numpy")
 
@@ -33,56 +32,82 @@ print(*sorted(asked))
 """
 
 
-@pytest.mark.parametrize(
-    ("importer", "imported"),
-    [
-        ("schemas/jobs.py", "storage"),
-        ("storage/jobs.py", "tasks"),
-        ("tasks/jobs.py", "workers"),
-        ("tasks/jobs.py", "producer_api"),
-        ("producer_api/jobs.py", "workers"),
-        ("workers/jobs.py", "producer_api"),
-        ("stoker/jobs.py", "schemas"),
-        ("tasks/jobs.py", "stoker"),
-        ("tasks/jobs.py", "fastapi"),
-        ("workers/jobs.py", "starlette.requests"),
-        ("stoker/jobs.py", "uvicorn"),
-        ("tasks/jobs.py", "sqlalchemy"),
-        ("producer_api/jobs.py", "redis.asyncio"),
-        ("workers/jobs.py", "boto3"),
-        ("workers/engines/jobs.py", "qdrant_client"),
-        ("producer_api/jobs.py", "celery"),
-        ("storage/jobs.py", "kombu"),
-        ("workers/jobs.py", "torch"),
-        ("workers/engines/__init__.py", "torch"),
-        ("tasks/jobs.py", "transformers"),
-    ],
-)
-def test_a_forbidden_import_breaks_a_contract(tmp_path: Path, importer: str, imported: str) -> None:
-    lay_out_packages(tmp_path)
-    (tmp_path / importer).write_text(f"import {imported}\n")
-    answer = lint_imports(tmp_path)
-    assert answer.returncode == 1, answer.stdout
-    assert f"-> {imported.split('.', maxsplit=1)[0]} (l.1)" in answer.stdout
+FORBIDDEN = [
+    ("schemas/jobs.py", "storage"),
+    ("storage/jobs.py", "tasks"),
+    ("tasks/jobs.py", "workers"),
+    ("tasks/jobs.py", "producer_api"),
+    ("producer_api/jobs.py", "workers"),
+    ("workers/jobs.py", "producer_api"),
+    ("stoker/jobs.py", "schemas"),
+    ("tasks/jobs.py", "stoker"),
+    ("tasks/jobs.py", "fastapi"),
+    ("workers/jobs.py", "starlette.requests"),
+    ("stoker/jobs.py", "uvicorn"),
+    ("tasks/jobs.py", "sqlalchemy"),
+    ("producer_api/jobs.py", "redis.asyncio"),
+    ("workers/jobs.py", "boto3"),
+    ("workers/engines/jobs.py", "qdrant_client"),
+    ("producer_api/jobs.py", "celery"),
+    ("storage/jobs.py", "kombu"),
+    ("workers/jobs.py", "torch"),
+    ("workers/engines/__init__.py", "torch"),
+    ("tasks/jobs.py", "transformers"),
+]
+ALLOWED = [
+    ("producer_api/jobs.py", "fastapi"),
+    ("producer_api/jobs.py", "tasks"),
+    ("workers/jobs.py", "celery"),
+    ("workers/engines/text.py", "torch"),
+    ("storage/jobs.py", "sqlalchemy"),
+    ("tasks/jobs.py", "storage"),
+    ("stoker/jobs.py", "httpx"),
+]
+
+# Judges the packages in each folder by the contracts beside them, in a process of its own for each: the packages have
+# the same names. Each writes its judgement into its folder and ends with its status.
+LINT_ALL = """
+import os, sys
+from importlinter.cli import lint_imports
+
+for folder in sys.argv[1:]:
+    if not os.fork():
+        os.chdir(folder)
+        os.dup2(os.open("said", os.O_WRONLY | os.O_CREAT), 1)
+        os._exit(lint_imports(no_cache=True))
+    print(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+Import = tuple[str, str]
 
 
-@pytest.mark.parametrize(
-    ("importer", "imported"),
-    [
-        ("producer_api/jobs.py", "fastapi"),
-        ("producer_api/jobs.py", "tasks"),
-        ("workers/jobs.py", "celery"),
-        ("workers/engines/text.py", "torch"),
-        ("storage/jobs.py", "sqlalchemy"),
-        ("tasks/jobs.py", "storage"),
-        ("stoker/jobs.py", "httpx"),
-    ],
-)
-def test_an_allowed_import_breaks_none(tmp_path: Path, importer: str, imported: str) -> None:
-    lay_out_packages(tmp_path)
-    (tmp_path / importer).write_text(f"import {imported}\n")
-    answer = lint_imports(tmp_path)
-    assert answer.returncode == 0, answer.stdout
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> dict[Import, tuple[int, str]]:
+    """The judgement on each import, alone in empty packages of our names: import-linter's exit status and words."""
+    folders = {one: tmp_path_factory.mktemp("import") for one in (*FORBIDDEN, *ALLOWED)}
+    for (importer, imported), folder in folders.items():
+        lay_out_packages(folder)
+        (folder / importer).write_text(f"import {imported}\n")
+    command = [sys.executable, "-c", LINT_ALL, *map(str, folders.values())]
+    answer = subprocess.run(command, cwd=tmp_path_factory.getbasetemp(), check=True, capture_output=True, text=True)
+    statuses = map(int, answer.stdout.split())
+    return {
+        one: (status, (folder / "said").read_text())
+        for (one, folder), status in zip(folders.items(), statuses, strict=True)
+    }
+
+
+@pytest.mark.parametrize("one", FORBIDDEN, ids=" ".join)
+def test_a_forbidden_import_breaks_a_contract(judged: dict[Import, tuple[int, str]], one: Import) -> None:
+    status, said = judged[one]
+    assert status == 1, said
+    assert f"-> {one[1].split('.', maxsplit=1)[0]} (l.1)" in said
+
+
+@pytest.mark.parametrize("one", ALLOWED, ids=" ".join)
+def test_an_allowed_import_breaks_none(judged: dict[Import, tuple[int, str]], one: Import) -> None:
+    status, said = judged[one]
+    assert status == 0, said
 
 
 @pytest.mark.parametrize(
@@ -112,10 +137,3 @@ def lay_out_packages(folder: Path) -> None:
     for package in (*PACKAGES, "workers/engines"):
         (folder / package).mkdir()
         (folder / package / "__init__.py").touch()
-
-
-def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
-    """Judge the packages in `folder` by the contracts beside them."""
-    return subprocess.run(
-        [LINT_IMPORTS, "--no-cache", "--no-logo"], cwd=folder, check=False, capture_output=True, text=True
-    )
