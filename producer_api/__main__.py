@@ -69,6 +69,7 @@ def _serve(settings: ApiSettings, storage: StorageSettings) -> None:
     from tasks.safety import load_checkers  # noqa: PLC0415 - as above
 
     task_settings = TaskSettings.read(os.environ)
+    _check_ages(settings, task_settings)
     catalog = read_catalog(storage.catalog)
     load_checkers(catalog)
     database = Database(storage.database_url)
@@ -76,6 +77,16 @@ def _serve(settings: ApiSettings, storage: StorageSettings) -> None:
     versions.check(database)
     declare_queues(database, catalog)
     serve(create_app(open_services(settings, task_settings, storage, catalog, database)), settings)
+
+
+def _check_ages(settings: ApiSettings, task_settings: TaskSettings) -> None:
+    """Refuse a sweep that would take what is still being uploaded: it has no row before it is whole."""
+    if task_settings.orphan_age_seconds <= settings.upload_seconds:
+        raise StartError(
+            f"STOKER_ORPHAN_AGE_SECONDS ({task_settings.orphan_age_seconds:g}) must be more than "
+            f"STOKER_UPLOAD_SECONDS ({settings.upload_seconds:g}), or uploads would be swept while they are under "
+            "way. Raise the one or lower the other, then start again."
+        )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ class TaskSettings(Settings):
     retention_seconds: float = Field(7 * 86_400, gt=0, description="How long results are kept when nothing is said.")
     rows_kept_seconds: float = Field(30 * 86_400, ge=0, description="How long the rows of erased jobs are kept.")
     idempotency_kept_seconds: float = Field(86_400, ge=0, description="How long an idempotency key is remembered.")
-    orphan_age_seconds: float = Field(3_600, gt=0, description="An object without a row is swept when older.")
+    orphan_age_seconds: float = Field(
+        3_600, gt=0, description="An object without a row is swept when older; more than an upload may take."
+    )
     max_batch_lines: int = Field(50_000, ge=1, le=1_000_000, description="A file with more lines is no batch.")
     presign_seconds: int = Field(3600, ge=1, le=7 * 86_400, description="How long presigned links work.")
     egress_allow: str = Field("", description="Networks that callers' URLs may lead to although not public (CIDRs).")

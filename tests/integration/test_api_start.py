@@ -45,6 +45,15 @@ def test_without_sql_it_waits_then_refuses(tmp_path: Path) -> None:
     assert "sesame" not in answer.stderr
 
 
+def test_a_sweep_that_would_take_uploads_under_way_is_refused(tmp_path: Path, database_url: str) -> None:
+    ages = {"orphan_age_seconds": "1800", "upload_seconds": "1800"}
+    said = refusal(run_command(environment(tmp_path, database_url=database_url, **ages)))
+    assert said == (
+        "STOKER_ORPHAN_AGE_SECONDS (1800) must be more than STOKER_UPLOAD_SECONDS (1800), or uploads would be swept "
+        "while they are under way. Raise the one or lower the other, then start again."
+    )
+
+
 def test_a_database_without_our_tables_is_refused(tmp_path: Path, sqlite_url: str) -> None:
     said = refusal(run_command(environment(tmp_path, database_url=sqlite_url)))
     assert said == (
