@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, Unpack
+from typing import Any, BinaryIO, Protocol, TypeVar, Unpack
 
 import httpx
 
@@ -113,15 +113,17 @@ class Batches:
         fetching = Fetching(self._api, batch, "errors" if errors else "output")
         part = path.with_name(path.name + PART)
         try:
-            while not self._fetch(fetching, part):
-                pass
+            with part.open("wb") as file:
+                while not self._fetch(fetching, file):
+                    file.seek(0)
+                    file.truncate()
             size = part.stat().st_size
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
         return size
 
-    def _fetch(self, fetching: Fetching, part: Path) -> bool:
+    def _fetch(self, fetching: Fetching, file: BinaryIO) -> bool:
         answer: httpx.Response | None = None
         try:
             answer = self._open(fetching.call)
@@ -129,8 +131,7 @@ class Batches:
                 answer.read()
             if not fetching.is_open(answer):
                 return False
-            with part.open("wb") as file:
-                file.writelines(answer.iter_bytes())
+            file.writelines(answer.iter_bytes())
         except httpx.TransportError as error:
             fetching.broke(error)
             return False
@@ -211,15 +212,17 @@ class AsyncBatches:
         fetching = Fetching(self._api, batch, "errors" if errors else "output")
         part = path.with_name(path.name + PART)
         try:
-            while not await self._fetch(fetching, part):
-                pass
+            with part.open("wb") as file:
+                while not await self._fetch(fetching, file):
+                    file.seek(0)
+                    file.truncate()
             size = part.stat().st_size
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
         return size
 
-    async def _fetch(self, fetching: Fetching, part: Path) -> bool:
+    async def _fetch(self, fetching: Fetching, file: BinaryIO) -> bool:
         answer: httpx.Response | None = None
         try:
             answer = await self._open(fetching.call)
@@ -227,9 +230,8 @@ class AsyncBatches:
                 await answer.aread()
             if not fetching.is_open(answer):
                 return False
-            with part.open("wb") as file:
-                async for piece in answer.aiter_bytes():
-                    file.write(piece)
+            async for piece in answer.aiter_bytes():
+                file.write(piece)
         except httpx.TransportError as error:
             fetching.broke(error)
             return False

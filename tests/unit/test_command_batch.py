@@ -228,8 +228,14 @@ def test_answers_so_far_go_to_a_file_or_to_standard_output(
     assert capfdbinary.readouterr().out == ANSWERS
     assert stoker("output", "batch_1", "--errors", "-o", "e.jsonl") == 0
     assert (tmp_path / "e.jsonl").read_bytes() == b""
+
+
+def test_nothing_is_asked_for_that_cannot_be_written(
+    api: ScriptedApi, stoker: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert stoker("output", "batch_1", "-o", "no/such/folder") == 1
-    assert "no/such/folder cannot be written" in capfdbinary.readouterr().err.decode()
+    assert "no/such/folder cannot be written" in capsys.readouterr().err
+    assert api.seen == []
 
 
 def test_a_download_that_breaks_begins_anew(api: ScriptedApi, client: Stoker, tmp_path: Path) -> None:
