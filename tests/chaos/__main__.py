@@ -1,7 +1,7 @@
 """`python -m tests.chaos`: break a whole platform on purpose and count what its callers saw.
 
-Without more it has thousands of jobs of every kind on the fake engine; `--model chat` has the real text engine,
-`--model batch` runs batches on the fake one.
+Without more it has thousands of jobs of every kind on the fake engine; `--model chat` and
+`--model sketch` have the real engines for text and images, `--model batch` runs batches on the fake one.
 The exit code is 0 only when every count is what it must be. The seed is printed first and the counts last.
 """
 
@@ -20,12 +20,13 @@ from pathlib import Path
 from tests.chaos.batches import BATCH_STRIKES, run_batches
 from tests.chaos.chat import STRIKES, run_chat
 from tests.chaos.faults import FAULTS
+from tests.chaos.image import IMAGE_STRIKES, run_image
 from tests.chaos.run import Options, Report, run
 
 EVIDENCE = 10
-DEFAULTS = {"fake": 2000, "chat": 100, "batch": 16_000}
-KNOWN = {"fake": list(FAULTS), "chat": list(STRIKES), "batch": list(BATCH_STRIKES)}
-RUNS = {"fake": run, "chat": run_chat, "batch": run_batches}
+DEFAULTS = {"fake": 2000, "chat": 100, "sketch": 100, "batch": 16_000}
+KNOWN = {"fake": list(FAULTS), "chat": list(STRIKES), "sketch": list(IMAGE_STRIKES), "batch": list(BATCH_STRIKES)}
+RUNS = {"fake": run, "chat": run_chat, "sketch": run_image, "batch": run_batches}
 
 
 def read_options(arguments: list[str]) -> Options:
@@ -34,7 +35,7 @@ def read_options(arguments: list[str]) -> Options:
         prog="python -m tests.chaos", description="Break a whole platform on purpose and count what its callers saw."
     )
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1, 10_000))
-    parser.add_argument("--jobs", type=int, help="at least so many (default: 2000, of the chat 100, lines 16000)")
+    parser.add_argument("--jobs", type=int, help="at least so many (default: 2000, of real models 100, lines 16000)")
     parser.add_argument("--db", choices=["sqlite", "postgres"], default="sqlite")
     parser.add_argument("--model", choices=list(DEFAULTS), default="fake")
     parser.add_argument("--faults", default="", help=f"default: all: {'; '.join(map(', '.join, KNOWN.values()))}")
