@@ -17,9 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import diffusers
+import httpx
 import torch
+import transformers
 from diffusers import DiffusionPipeline
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from bench.embedding import slope
 from bench.processes import resident_mebibytes
@@ -42,10 +45,6 @@ image = {{ width = 64, height = 64, steps = {steps}, guidance = 3, preview_every
 options = {{ dtype = "float32", gather_ms = 20, max_resident_adapters = {resident} }}
 warm_up = {{ prompt = "a red circle" }}
 """
-ADAPTER = """
-[models.sketch.adapters.{name}]
-source = "{folder}"
-"""
 PROMPTS = ("a red circle", "a blue square", "a green star", "a pink heart")
 WAIT = "Prefer: wait=60\r\n"
 
@@ -67,6 +66,9 @@ class BareSide:
 
     def __init__(self) -> None:
         torch.set_num_threads(1)
+        for library in (diffusers, transformers):
+            library.utils.logging.set_verbosity_error()
+            library.utils.logging.disable_progress_bar()
         self._pipeline = DiffusionPipeline.from_pretrained(SKETCH / "weights", local_files_only=True)
         self._pipeline.set_progress_bar_config(disable=True)
 
@@ -103,6 +105,18 @@ class PlatformSide:
         self._port = int(stack.url.rpartition(":")[2])
         self._headers = {"Authorization": f"Bearer {stack.key}"}
         self._worker = stack.keeper.parts["worker-sketch-cpu0"].pid
+
+    async def upload(self, count: int) -> list[str]:
+        """Put adapters that all differ into the library, each a little fainter than the one before; their ids."""
+        ids = []
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{self._port}", headers=self._headers) as client:
+            for number in range(count):
+                file = SKETCH / "adapters" / STYLES[number % len(STYLES)] / "pytorch_lora_weights.safetensors"
+                faint = {key: value * (1 - number / 40) for key, value in load_file(file).items()}
+                form = {"model": "sketch", "name": f"style-{number}"}
+                answer = await client.post("/v1/loras", data=form, files={"file": ("style.safetensors", save(faint))})
+                ids.append(str(answer.raise_for_status().json()["id"]))
+        return ids
 
     async def draw(self, images: int, adapters: Sequence[str] = ()) -> float:
         """Submit jobs of one image, so many at once as two batches hold; return the images per second."""
@@ -175,30 +189,15 @@ async def feed(platform: PlatformSide, adapters: Sequence[str], images: int) -> 
     return memory
 
 
-def make_adapters(folder: Path, count: int) -> dict[str, Path]:
-    """Write adapters that all differ: those of the demo, each a little fainter than the one before."""
-    made = {}
-    for number in range(count):
-        tensors = load_file(SKETCH / "adapters" / STYLES[number % len(STYLES)] / "pytorch_lora_weights.safetensors")
-        name = f"style-{number}"
-        made[name] = folder / name
-        made[name].mkdir()
-        faint = {key: value * (1 - number / 40) if "lora_B" in key else value for key, value in tensors.items()}
-        save_file(faint, made[name] / "adapter.safetensors")
-    return made
-
-
 async def measure(folder: Path, rounds: int, images: int) -> str:
     """Start both sides and compare them."""
-    (folder / "stack").mkdir()
-    adapters = make_adapters(folder, FED_ADAPTERS)
     catalog = CATALOG.format(weights=SKETCH / "weights", steps=STEPS, resident=RESIDENT)
-    catalog += "".join(ADAPTER.format(name=name, folder=path) for name, path in adapters.items())
-    async with run_stack(Wanted(folder / "stack", "sqlite", catalog, {})) as stack:
+    async with run_stack(Wanted(folder, "sqlite", catalog, {"STOKER_WEIGHTS_DIR": str(folder / "weights")})) as stack:
         platform, bare = PlatformSide(stack), BareSide()
-        await compare(bare, platform, [*adapters], 1)
-        done = await compare(bare, platform, [*adapters], rounds)
-        return render(done, await feed(platform, [*adapters], images), images)
+        adapters = await platform.upload(FED_ADAPTERS)
+        await compare(bare, platform, adapters, 1)
+        done = await compare(bare, platform, adapters, rounds)
+        return render(done, await feed(platform, adapters, images), images)
 
 
 def render(done: Rounds, memory: Sequence[float], images: int) -> str:
