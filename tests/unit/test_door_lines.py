@@ -92,6 +92,20 @@ def test_a_native_line_is_answered_with_the_jobs_output() -> None:
     }
 
 
+@pytest.mark.parametrize("adapter", ["lora_06f4z9v3zqy8b0f5k2m1c7d", "comic"])
+def test_a_line_names_only_the_catalogs_adapters(adapter: str) -> None:
+    """Who runs a line does not ask whose adapter it is, so another caller's must not come so far."""
+    draws = {"prompt": "a", "adapters": [{"id": adapter}]}
+    lines: list[tuple[Endpoint, JsonObject]] = [
+        (Endpoint.JOBS, {"kind": "text", "model": "wordy", "input": {"prompt": "a", "adapter": adapter}}),
+        (Endpoint.JOBS, {"kind": "image", "model": "paint", "input": draws}),
+        (Endpoint.CHAT_COMPLETIONS, {**CHAT, "model": f"wordy:{adapter}"}),
+    ]
+    for endpoint, body in lines:
+        with pytest.raises(StokerError, match=adapter):
+            read(endpoint, body)
+
+
 BAD: list[tuple[Endpoint, JsonObject, tuple[int, str, str | None, str]]] = [
     (Endpoint.CHAT_COMPLETIONS, {**CHAT, "model": "nobody"}, (404, "model_not_found", "model", "Known models: ")),
     (Endpoint.CHAT_COMPLETIONS, {**CHAT, "model": "wordy:x"}, (404, "model_not_found", "model", "wordy:pirate")),
