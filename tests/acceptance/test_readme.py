@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from pathlib import Path
 from typing import Any
 
 from tests.acceptance.platform import ROOT, Platform
@@ -10,7 +11,7 @@ from tests.acceptance.platform import ROOT, Platform
 BLOCK = re.compile(r"```sh run\n(.*?)```", re.DOTALL)
 
 
-def test_the_first_afternoon_works_as_written(demo: Platform) -> None:
+def test_the_first_afternoon_works_as_written(demo: Platform, tmp_path: Path) -> None:
     blocks = BLOCK.findall((ROOT / "README.md").read_text())
     assert len(blocks) == 5
     submit, follow, look, command_line, openai = (f"set -eu\n{block}" for block in blocks)
@@ -33,9 +34,12 @@ def test_the_first_afternoon_works_as_written(demo: Platform) -> None:
     assert ended in [one["id"] for one in listed["data"]]
     assert {queue["name"] for queue in queues["data"]} >= {"text.chat.cpu0"}
 
-    said = _run(f"cd {ROOT}; {shell}export STOKER_URL STOKER_API_KEY\n{command_line}")
+    command_line = command_line.replace("bin/stoker", f"{ROOT}/bin/stoker")
+    said = _run(f"cd {tmp_path}; {shell}export STOKER_URL STOKER_API_KEY\n{command_line}")
     assert said.count("worker") >= 2
-    assert "2 of 2 jobs succeeded" in said
+    assert re.search(r"(\d+) of \1 jobs succeeded", said)
+    assert len(list((tmp_path / "pictures").iterdir())) == 4
+    assert (tmp_path / "stoker-demo" / "sheet.png").is_file()
 
     answer = json.loads(_run(shell + openai))
     assert answer["choices"][0]["message"]["content"]
