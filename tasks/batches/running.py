@@ -79,8 +79,9 @@ class LineExecution:
         return len(self._attempts)
 
     def wants(self) -> bool:
-        """Say whether a claim is worth while."""
-        return self.is_hinted and self._room() >= max(1, self.rules.most // SHARE_TO_CLAIM)
+        """Say whether a claim is worth while: it takes many, or there is nothing to wait for."""
+        worth = self.rules.most // SHARE_TO_CLAIM if self._attempts else 1
+        return self.is_hinted and self._room() >= max(1, worth)
 
     async def claim(self) -> None:
         """Claim a group and run it; only after a claim that found nothing, anywhere, the next hint is waited for."""

@@ -179,6 +179,17 @@ def test_lines_make_room_for_jobs_that_wait_while_the_engine_is_full(slow: Bench
     assert {errors for (errors,) in lines_of(slow.database, "errors")} == {0}
 
 
+def test_lines_find_the_few_places_that_jobs_leave(database: Database, redis_url: str) -> None:
+    with run_bench(database, redis_url, make_engine(slots=32)) as crowded:
+        job_ids = [crowded.submit("fake:hang") for _ in range(28)]
+        crowded.start()
+        crowded.until(lambda: {crowded.row(job_id).status for job_id in job_ids} == {"running"})
+        office = Office(crowded.database, crowded.objects, CATALOG)
+        batch_id = office.publish(chat_lines(["hello"] * 20))
+        crowded.start()
+        crowded.until(lambda: office.counts(batch_id) == ("finalizing", 20, 0))
+
+
 def test_a_paused_batch_ends_what_runs_and_begins_nothing(bench: Bench, office: Office) -> None:
     batch_id = office.publish(chat_lines(["hello"] * 4))
     pause(office, batch_id, paused=True)
