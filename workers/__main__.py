@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from schemas.errors import StartError
 from storage import versions
@@ -89,8 +91,14 @@ def _open_objects(storage: StorageSettings) -> S3ObjectStore:
     )
 
 
-if __name__ == "__main__":
-    status = main(sys.argv[1:])
+def leave(status: int) -> NoReturn:
+    """End this process, and what an engine that was still loading had started."""
+    for child in multiprocessing.active_children():
+        child.kill()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(status)  # an engine's libraries may still have threads and seconds of clearing up, which nobody waits for
+
+
+if __name__ == "__main__":
+    leave(main(sys.argv[1:]))

@@ -207,10 +207,11 @@ def until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE_SE
 
 def left_behind(process: Process) -> list[psutil.Process]:
     """What still runs in a process's session."""
-    return [other for other in psutil.process_iter() if _session(other.pid) == process.popen.pid and _lives(other)]
+    return [other for other in psutil.process_iter() if _session(other.pid) == process.popen.pid and lives(other)]
 
 
-def _lives(process: psutil.Process) -> bool:
+def lives(process: psutil.Process) -> bool:
+    """Say whether a process still runs."""
     try:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:  # it ended while we looked

@@ -1,5 +1,6 @@
 """Workers that hold a real vLLM: killed or bereft of it, they lose no job and leave no process behind."""
 
+import asyncio
 import importlib.util
 import json
 import signal
@@ -8,8 +9,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from schemas.events import Envelope, EventType
 from storage import jobs
+from storage.event_log.streams import RedisEventLog
 from storage.jobs import Submission
+from storage.redis import async_client
 from tests.contract.sql import new_job
 from tests.integration.site import Process, Site, left_behind, until
 
@@ -29,6 +33,7 @@ options = {{ kv_cache_gib = 0.0625 }}
 """
 START_SECONDS = 120.0
 TOKENS = 1500
+FIRST_CHARACTERS = 20
 
 
 def core_of(worker: Process) -> psutil.Process:
@@ -45,6 +50,19 @@ def submit(site: Site, tokens: int = TOKENS) -> str:
     return job.id
 
 
+def told(site: Site, job_id: str) -> str:
+    """What readers of a job's stream have had so far."""
+
+    async def read() -> list[Envelope]:
+        client = async_client(site.environment["STOKER_REDIS_URL"])
+        try:
+            return await RedisEventLog(client).read(job_id, None)
+        finally:
+            await client.aclose()
+
+    return "".join(one.data["text"] for one in asyncio.run(read()) if one.type is EventType.TOKEN)
+
+
 def test_what_dies_takes_nothing_with_it(site: Site, tiny_llama: Path) -> None:
     site.catalog.write_text(CATALOG.format(source=tiny_llama))
     site.maintenance()
@@ -55,13 +73,17 @@ def test_what_dies_takes_nothing_with_it(site: Site, tiny_llama: Path) -> None:
     job_ids = [submit(site) for _ in range(4)]
     site.wait_for("running", *job_ids)
     assert core_of(victim).pid in {process.pid for process in left_behind(victim)}
+    until(lambda: all(len(told(site, job_id)) > FIRST_CHARACTERS for job_id in job_ids), "all have said something")
+    before = {job_id: told(site, job_id) for job_id in job_ids}
     victim.send(signal.SIGKILL)
     victim.wait()
     until(lambda: left_behind(victim) == [], "the core has followed its worker")
     for row in site.wait_for("succeeded", *job_ids):
         assert (row.attempt, row.lost, row.errors) == (2, 1, 0)
         assert json.loads(row.usage or "{}")["completion_tokens"] == TOKENS
-        assert site.result(row.id)["finish_reason"] == "length"
+        result = site.result(row.id)
+        assert result["finish_reason"] == "length"
+        assert result["text"].startswith(before[row.id])  # so that a stream of OpenAI's can go on
 
     canceled = submit(site)
     site.wait_for("running", canceled)

@@ -2,11 +2,15 @@
 
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
+import psutil
 import pytest
 
 from storage import tables, workers
-from tests.integration.site import Process, Site, left_behind, until
+from tests.integration.site import ROOT, Process, Site, left_behind, lives, until
 
 
 def assert_gone(site: Site, worker: Process) -> None:
@@ -107,3 +111,27 @@ def test_the_maintenance_worker_stops_too(site: Site) -> None:
     maintenance = site.maintenance()
     maintenance.send(signal.SIGTERM)
     assert maintenance.wait() == 0
+
+
+HALF_LOADED = """
+import multiprocessing
+import time
+
+from workers.__main__ import leave
+
+if __name__ == "__main__":
+    child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(600,))
+    child.start()
+    print(child.pid, flush=True)
+    leave(3)
+"""
+
+
+def test_what_an_engine_started_that_never_finished_loading_ends_with_the_worker(tmp_path: Path) -> None:
+    script = tmp_path / "half_loaded.py"
+    script.write_text(HALF_LOADED)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 3, ended.stderr
+    child = int(ended.stdout)
+    until(lambda: not (psutil.pid_exists(child) and lives(psutil.Process(child))), "its child has ended as well")
