@@ -119,5 +119,6 @@ def _input(kind: str, prompt: str) -> JsonObject:
     if kind == TEXT:
         return {"prompt": prompt, "max_tokens": 64}
     if kind == IMAGE:
-        return {"prompt": prompt[:10_000], "width": 16, "height": 16, "steps": 3, "n": 1 + len(prompt) % 2}
+        size: JsonObject = {"width": 16, "height": 16, "steps": 3}
+        return {"prompt": prompt[:10_000], **size, "n": 1 + len(prompt) % 2, "seed": len(prompt)}  # else one is chosen
     return {"texts": [prompt, f"{prompt} again"]}
