@@ -26,6 +26,7 @@ engine = "fake"
 source = "builtin"
 devices = ["cpu0"]
 max_in_flight = 128
+options = {{ decode_step_ms = {{step_ms}} }}
 """
 WORKER = f"worker-{MODEL}-cpu0"
 POLL_SECONDS = 0.2
@@ -144,9 +145,9 @@ def render(costs: list[Cost], count: int) -> str:
     return "\n".join(f"{label:<52}{value:>10.3f}   {limit}".rstrip() for label, value, limit in lines)
 
 
-async def measure(folder: Path, db: str, count: int, rounds: int) -> str:
+async def measure(folder: Path, catalog: str, db: str, count: int, rounds: int) -> str:
     """Run batches one after the other."""
-    async with run_stack(Wanted(folder, db, CATALOG, {})) as stack:
+    async with run_stack(Wanted(folder, db, catalog, {})) as stack:
         headers = {"Authorization": f"Bearer {stack.key}"}
         async with httpx.AsyncClient(base_url=stack.url, headers=headers, timeout=60, trust_env=False) as api:
             bench = Bench(stack, api)
@@ -160,9 +161,11 @@ def main() -> None:
     parser.add_argument("--lines", type=int, default=50_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--db", choices=["sqlite", "postgres"], default="sqlite")
+    parser.add_argument("--step-ms", type=float, default=0, help="the engine's pace; at none the CPU is the limit")
     options = parser.parse_args()
+    catalog = CATALOG.format(step_ms=options.step_ms)
     with tempfile.TemporaryDirectory(prefix="stoker-bench-") as folder:
-        print(asyncio.run(measure(Path(folder), options.db, options.lines, options.rounds)))
+        print(asyncio.run(measure(Path(folder), catalog, options.db, options.lines, options.rounds)))
 
 
 if __name__ == "__main__":
