@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
 from pydantic_core import from_json, to_json
 
@@ -116,11 +117,19 @@ class Produced:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The engine is done: the output as JSON, and what it took."""
+    """The engine is done: the output as JSON, and what it took. Matrices in it may be arrays, see `rows_of`."""
 
     output: JsonObject
     usage: JsonObject = field(default_factory=dict)
     metrics: JsonObject = field(default_factory=dict)
+
+
+def rows_of(array: Any) -> Iterator[Any]:
+    """Turn an array into rows of plain numbers, one after the other, for whoever writes JSON."""
+    if not hasattr(array, "tolist"):
+        message = f"{type(array).__name__} cannot be written as JSON"
+        raise TypeError(message)
+    return (row.tolist() for row in array)
 
 
 EngineEvent = Token | ToolCallPiece | ProgressMade | Preview | Log | Produced | Finished

@@ -9,6 +9,7 @@ from pydantic_core import from_json, to_json
 
 from schemas.base import JsonObject
 from schemas.batches import LineEnd, LineStatus
+from schemas.events import rows_of
 from schemas.ids import new_id
 from storage import batch_lines
 from storage.batch_lines import LineRow
@@ -36,7 +37,7 @@ def render_answer(answer_id: str, custom_id: str, status: int, body: JsonObject)
     """Return the line that answers a line."""
     response = {"status_code": status, "request_id": answer_id, "body": body}
     said = {"id": answer_id, "custom_id": custom_id, "response": response, "error": None}
-    return to_json(said, inf_nan_mode="null") + b"\n"
+    return to_json(said, inf_nan_mode="null", fallback=rows_of) + b"\n"
 
 
 def render_no_answer(custom_id: str, why: LineEnd) -> bytes:

@@ -6,14 +6,16 @@ from collections.abc import AsyncIterator, Callable
 
 import numpy as np
 import pytest
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
+from schemas.embedding import EmbeddingInput
 from schemas.errors import CatalogError, EngineDeadError, EngineError, EngineRefusedError, InputTooLongError
-from schemas.events import Finished, Produced, ProgressMade
+from schemas.events import Finished, Produced, ProgressMade, rows_of
 from tasks.engine import EngineState
 from tests.engines import LIMIT, ToyEncoder, ask, listen, model, toy_engine
 from workers.engines import embedding
 from workers.engines.embedding import EmbeddingEngine, EmbeddingOptions
-from workers.engines.vectors import NPY_NUMBERS
+from workers.engines.vectors import NPY_NUMBERS, answer
 
 FIRST_TEXTS = ToyEncoder.step_tokens // LIMIT
 """So many of the longest texts are in a step while nobody is in a hurry."""
@@ -249,3 +251,13 @@ async def test_dimensions_that_the_model_does_not_have_stop_the_start() -> None:
     engine = EmbeddingEngine(model("embedding", dimensions=[4, 16]), lambda _: ToyEncoder())
     with pytest.raises(CatalogError, match="'dimensions': 16 is more than the 8 numbers"):
         await engine.load()
+
+
+async def test_a_large_answer_becomes_the_same_json_as_plain_numbers_would() -> None:
+    matrix = np.random.default_rng(7).standard_normal((NPY_NUMBERS // 8, 8)).astype(np.float32)
+    [_, finished] = answer(list(matrix), 5, EmbeddingInput(texts=["a"], normalize=False))
+    assert isinstance(finished, Finished)
+    written = to_json(finished.output, fallback=rows_of)
+    assert from_json(written) == {"embeddings": np.round(matrix.astype(np.float64), 8).tolist(), "dimensions": 8}
+    with pytest.raises(PydanticSerializationError):
+        to_json({"embeddings": object()}, fallback=rows_of)

@@ -24,10 +24,12 @@ def answer(
 ) -> list[EngineEvent]:
     """Return the last events of a job."""
     matrix = shape(np.stack([vector for vector in vectors if vector is not None]), given)
-    rounded = np.round(matrix.astype(np.float64), DECIMALS).tolist()
-    output = {"embeddings": rounded, "dimensions": matrix.shape[1]}
+    rounded = np.round(matrix.astype(np.float64), DECIMALS)
+    is_small = matrix.size < NPY_NUMBERS
+    # A large one stays an array: as Python's numbers it takes several times as much, in a million pieces.
+    output = {"embeddings": rounded.tolist() if is_small else rounded, "dimensions": matrix.shape[1]}
     finished = Finished(output, usage={"prompt_tokens": prompt_tokens})
-    if matrix.size < NPY_NUMBERS:
+    if is_small:
         return [finished]
     return [Produced(NPY_NAME, NPY_TYPE, npy(matrix)), finished]
 
