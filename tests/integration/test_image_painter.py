@@ -19,10 +19,12 @@ from safetensors.torch import load_file, save_file
 from schemas.base import JsonObject
 from schemas.errors import EngineRefusedError
 from schemas.events import Finished, Preview, Produced
+from tasks.adapters import AdapterFile
 from tests.engines import listen
 from tests.painters import ADAPTERS, SKETCH, sketch
 from workers.engines import create_engine, mixing, painter
 from workers.engines.image import ImageEngine
+from workers.engines.image_options import ImageOptions
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -235,14 +237,12 @@ async def test_an_adapter_that_would_load_partly_is_refused(tmp_path: Any) -> No
         "stray": {**whole, "something": torch.zeros(1)},
         "empty": {},
     }
+    real = painter.DiffusersPainter(str(SKETCH / "weights"), revision="main", device="cpu0", options=ImageOptions())
     for name, tensors in wrong.items():
-        (tmp_path / name).mkdir()
-        save_file(tensors, tmp_path / name / "adapter.safetensors")
-        one = sketch(adapters={name: {"source": str(tmp_path / name)}})
-        engine = create_engine(one)
+        path = tmp_path / f"{name}.safetensors"
+        save_file(tensors, path)
         with pytest.raises(EngineRefusedError, match=f"The adapter '{name}' (does not fit|cannot be read)"):
-            await engine.load()
-        await engine.close()
+            real.read_adapter(AdapterFile(name, name, name, path, 8, is_catalog=False))
 
 
 async def test_its_recipe_makes_the_same_picture_again(engine: ImageEngine) -> None:
