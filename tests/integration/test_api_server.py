@@ -136,6 +136,8 @@ async def test_what_people_look_at_works_on_each_database(house: House) -> None:
         "queued": 2,
         "scheduled": 0,
         "running": 0,
+        "lines": 0,
+        "running_lines": 0,
         "hints": 0,
     }
     assert (await desk.client.post(f"/v1/queues/{QUEUE}/purge")).json()["canceled"] == 2
