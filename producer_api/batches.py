@@ -112,7 +112,7 @@ class Batches:
             input_file_id=file_id,
             completion_window=wanted.completion_window,
             window_seconds=window_seconds(wanted.completion_window),
-            output_kept_seconds=kept.seconds if kept else None,
+            output_kept_seconds=kept.seconds if kept else self._services.settings.file_kept_seconds,
             metadata=rows.to_json(wanted.metadata) if wanted.metadata else None,
             webhook=row_of_webhook(wanted.webhook, self._rules, origin.base) if wanted.webhook else None,
             request_id=origin.request_id,

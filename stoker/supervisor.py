@@ -66,6 +66,7 @@ class Supervisor:
         try:
             async with asyncio.TaskGroup() as group:
                 self._launch(group, self._services())
+                self._console.say("Reading the catalog and looking after the database.")
                 parts = group.create_task(self._producer.parts())
                 await self._producer.migrate()
                 key = await self._producer.ensure_key(self._state.read_client().get("STOKER_API_KEY"))

@@ -134,6 +134,7 @@ async def test_inputs_that_come_along_become_a_file_and_a_batch(desk: Desk) -> N
     assert (made["total"], made["completed"], made["failed"]) == (2, 0, 0)
     assert (made["endpoint"], made["completion_window"]) == ("/v1/jobs", "90m")
     assert made["expires_at"] - made["created_at"] == 5400
+    assert row(desk, made["id"]).output_kept_seconds == 30 * 86_400  # as every file that says nothing of it
     assert answer.headers["location"] == f"http://stoker.test/v1/batches/{made['id']}"
     written = desk.objects.get(file_key(made["input_file_id"])).splitlines()
     common = {"method": "POST", "url": "/v1/jobs"}
