@@ -175,7 +175,8 @@ async def first_tokens(bare: BareSide, platform: PlatformSide, folder: Path) -> 
 
 
 @asynccontextmanager
-async def _bare_side(folder: Path) -> AsyncIterator[BareSide]:
+async def bare_side(folder: Path) -> AsyncIterator[BareSide]:
+    """Run AsyncLLM in a process of its own."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.bare_text", str(folder)),
         cwd=ROOT,
@@ -192,7 +193,7 @@ async def _bare_side(folder: Path) -> AsyncIterator[BareSide]:
         await process.wait()
 
 
-def _endless_copy(source: Path, folder: Path) -> Path:
+def endless_copy(source: Path, folder: Path) -> Path:
     """Copy the model with an end that it never says."""
     shutil.copytree(source, folder)
     for name in ("config.json", "generation_config.json"):
@@ -205,10 +206,10 @@ def _endless_copy(source: Path, folder: Path) -> Path:
 
 async def measure(folder: Path, source: Path, rounds: int) -> str:
     """Start both sides and compare them."""
-    model = _endless_copy(source, folder / "model")
+    model = endless_copy(source, folder / "model")
     (folder / "stack").mkdir()
     wanted = Wanted(folder / "stack", "sqlite", CATALOG.format(folder=model), {}, ready_seconds=START_SECONDS)
-    async with run_stack(wanted) as stack, _bare_side(model) as bare:
+    async with run_stack(wanted) as stack, bare_side(model) as bare:
         platform = PlatformSide(stack)
         await compare(bare, platform, 1)
         theirs, ours = await first_tokens(bare, platform, model)
