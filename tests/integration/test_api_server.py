@@ -159,7 +159,7 @@ async def test_many_who_wait_cost_no_thread_and_no_connection(small_house: House
 
         async def all_are_there() -> bool:
             heard = [int(one["sub"]) for one in client.client_list() if int(one["sub"])]
-            is_heard = heard == [WAITERS + 1]  # all jobs over one connection, whose anchor is one channel more
+            is_heard = heard == [WAITERS + 2]  # all over one connection: the news of jobs, all ends, and its anchor
             return is_heard and len(server.process.net_connections()) > WAITERS + LISTENERS
 
         await eventually(all_are_there)
