@@ -115,7 +115,7 @@ class LoraSources:
         owners = (key.caller_id, EVERYBODY)
         row = await self._services.database.aread(lambda c: adapters.find_awaited(c, adapter_id, owners))
         if row is None:
-            raise unknown(adapter_id)
+            return await self._completed(adapter_id, key), False
         size = await self._loras.run(self._services.objects.head, awaited_key(row.id))
         if size is None:
             raise ConflictError("There are no bytes yet: PUT them to the upload's 'url' first, then complete it.")
@@ -130,3 +130,10 @@ class LoraSources:
         with suppress(FaultError):  # the sweep finds what is left
             await self._loras.run(self._services.objects.delete, [awaited_key(row.id)])
         return made
+
+    async def _completed(self, adapter_id: str, key: KeyRow) -> AdapterRow:
+        """Return what was completed before: whoever lost that answer asks again."""
+        row = await self._services.database.aread(lambda c: adapters.find_visible(c, adapter_id, key.caller_id))
+        if row is None:
+            raise unknown(adapter_id)
+        return row

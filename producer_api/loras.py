@@ -39,6 +39,7 @@ from tasks.loras.bases import Bases
 from tasks.loras.catalogs import Found, find_adapter
 from tasks.loras.configs import text_config
 from tasks.loras.matching import fit
+from tasks.loras.metadata import check_metadata
 from tasks.routing import find_model
 
 THREADS = 4
@@ -142,7 +143,11 @@ class Loras:
                 f"Its rank is {fitted.rank}, and '{model.alias}' takes adapters up to rank {model.uploaded_rank}.",
                 param="file",
             )
-        config = text_config(fitted, wanted.alpha, header.metadata) if model.kind is Kind.TEXT else None
+        config = None
+        if model.kind is Kind.TEXT:
+            config = text_config(fitted, wanted.alpha, header.metadata)
+        else:
+            check_metadata(header.metadata)
         return NewAdapter(
             writer.adapter_id,
             self.owner(wanted, key),

@@ -10,6 +10,8 @@ from tasks.views import moment
 
 SUMS = "sums"
 """The part of a worker's stats that is for Prometheus."""
+UPLOADED = "lora_"
+"""How the ids of adapters begin that callers uploaded."""
 
 
 def worker_view(row: WorkerRow) -> JsonObject:
@@ -29,8 +31,19 @@ def worker_view(row: WorkerRow) -> JsonObject:
         "started_at": moment(row.started_at),
         "beat_at": moment(row.beat_at),
         "lease_until": moment(row.lease_until),
-        "stats": {name: value for name, value in stats_of(row).items() if name != SUMS},
+        "stats": _shown(stats_of(row)),
     }
+
+
+def _shown(stats: JsonObject) -> JsonObject:
+    """Return what everybody may see: of adapters that callers uploaded only how many there are."""
+    shown = {name: value for name, value in stats.items() if name != SUMS}
+    engine = shown.get("engine") or {}
+    if "adapters" in engine:
+        listed = [one for one in engine["adapters"] if not one.startswith(UPLOADED)]
+        uploaded = len(engine["adapters"]) - len(listed)
+        shown["engine"] = {**engine, "adapters": listed, "uploaded_adapters": uploaded}
+    return shown
 
 
 def stats_of(row: WorkerRow) -> JsonObject:

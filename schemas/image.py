@@ -17,6 +17,8 @@ SIDE_STEP = 8
 """Widths and heights are multiples of this."""
 STEPS_LIMIT = 500
 STRONGEST = 2.0
+SEEDS_END = 2**63
+"""Seeds are below this."""
 
 
 class Scheduler(StrEnum):
@@ -71,7 +73,7 @@ class ImageInput(Strict):
     steps: int | None = Field(None, ge=1, le=STEPS_LIMIT)
     guidance: float | None = Field(None, ge=0, le=30, description="How closely the prompt is followed.")
     seed: int | None = Field(
-        None, ge=0, lt=2**63, description="Of the first picture, the next ones count on; by default a random one."
+        None, ge=0, lt=SEEDS_END, description="Of the first picture, the next ones count on; by default a random one."
     )
     n: int = Field(1, ge=1, le=IMAGES_LIMIT, description="How many pictures.")
     scheduler: Scheduler | None = None

@@ -7,12 +7,14 @@ import secrets
 
 from schemas.catalog import Model
 from schemas.errors import InvalidError
-from schemas.image import ImageInput, SafetyMode
+from schemas.image import SEEDS_END, ImageInput, SafetyMode, Scheduler
 from tasks.safety import Guard
 
 SEED_BYTES = 4
 SEEDS = 256**SEED_BYTES
 """A chosen seed is below this, so that every language can hold it."""
+LCM_STEPS = 50
+"""This scheduler's steps are chosen from so many, and it fails when asked for more."""
 
 
 def check_image(given: ImageInput, model: Model) -> None:
@@ -35,6 +37,17 @@ def check_image(given: ImageInput, model: Model) -> None:
         raise InvalidError(
             f"'{model.alias}' does not know the scheduler '{given.scheduler}'. Known ones: {known}.",
             param="input.scheduler",
+        )
+    if given.scheduler is Scheduler.LCM and steps > LCM_STEPS:
+        raise InvalidError(
+            f"'steps' is {steps}, and the scheduler 'lcm' takes at most {LCM_STEPS}; ask for fewer, or for another "
+            "scheduler.",
+            param="input.steps",
+        )
+    if (given.seed or 0) + given.n > SEEDS_END:
+        raise InvalidError(
+            f"'seed' counts on from picture to picture, and the last of {given.n} would have none; send less.",
+            param="input.seed",
         )
     if given.safety_mode is SafetyMode.BLOCK and not limits.safety:
         raise InvalidError(

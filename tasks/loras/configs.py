@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from schemas.errors import InvalidError
 from storage.rows import to_json
 from tasks.loras.matching import Fit
+from tasks.loras.metadata import LARGEST_ALPHA
 
 FILE = "adapter_config.json"
 ALPHA_NAMES = ("lora_alpha", "alpha")
-LARGEST_ALPHA = 65_536
 
 
 def text_config(fitted: Fit, alpha: float | None, metadata: Mapping[str, str]) -> str:

@@ -49,7 +49,10 @@ async def test_a_large_file_goes_straight_to_the_store(desk: Desk) -> None:
     made = await desk.client.post(told["complete_url"])
     assert (made.status_code, made.json()["id"]) == (201, told["id"])
     assert keys(desk) == [adapter_key(told["id"])]
-    assert (await desk.client.post(told["complete_url"])).status_code == 404
+    again = await desk.client.post(told["complete_url"])
+    assert (again.status_code, again.json()) == (200, made.json())
+    stranger = await desk.client.post(told["complete_url"], headers=desk.bearer("somebody"))
+    assert stranger.status_code == 404
 
 
 async def test_what_was_put_is_judged(desk: Desk) -> None:

@@ -259,6 +259,22 @@ async def test_the_catalogs_adapters_are_shown_as_shared(desk: Desk) -> None:
     assert (await desk.client.delete("/v1/loras/night")).status_code == 409
 
 
+async def test_a_dora_is_refused_at_the_door(desk: Desk) -> None:
+    said = {"lora_adapter_metadata": '{"unet.use_dora": true}'}
+    refused = await send(desk, weights_file(image_lora(), metadata=said))
+    assert (refused.status_code, refused.json()["error"]["param"]) == (422, "file")
+    assert keys(desk) == []
+
+
+async def test_workers_do_not_tell_what_others_uploaded(desk: Desk) -> None:
+    made = await add(desk)
+    desk.worker("image.sketch.cpu0").beat(engine={"adapters": ["night", made["id"]], "batch": 0})
+    stranger = desk.bearer("somebody")
+    [worker] = (await desk.client.get("/v1/workers", headers=stranger)).json()["data"]
+    assert worker["stats"]["engine"] == {"adapters": ["night"], "uploaded_adapters": 1, "batch": 0}
+    assert made["id"] not in (await desk.client.get("/v1/queues", headers=stranger)).text
+
+
 async def test_where_an_adapter_is_in_memory_is_shown(desk: Desk) -> None:
     made = await add(desk)
     for device, adapters in (("cpu0", ["night"]), ("cpu1", ["night", made["id"]])):

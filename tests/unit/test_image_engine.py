@@ -159,6 +159,18 @@ async def test_a_jpeg_says_it_too(engine: ImageEngine) -> None:
         assert json.loads(opened.info["comment"])["seed"] == 5
 
 
+@pytest.mark.parametrize(("prompts", "is_said"), [({}, True), ({"negative_prompt": "🎈" * 10_000}, False)])
+async def test_a_jpeg_is_made_with_prompts_that_do_not_fit_into_it(
+    engine: ImageEngine, prompts: JsonObject, *, is_said: bool
+) -> None:
+    events = await listen(engine, {"prompt": "🎈" * 10_000, "format": "jpeg", **prompts}, kind="image")
+    produced = next(event for event in events if isinstance(event, Produced))
+    with Image.open(io.BytesIO(produced.content)) as opened:
+        opened.load()
+        assert ("comment" in opened.info) == is_said
+        assert not is_said or json.loads(opened.info["comment"])["prompt"] == "🎈" * 10_000
+
+
 async def test_progress_grows_to_the_end_and_previews_are_pictures(engine: ImageEngine) -> None:
     events = await listen(engine, {"prompt": "x", "steps": 8}, kind="image")
     told = [event.fraction for event in events if isinstance(event, ProgressMade)]

@@ -63,6 +63,7 @@ def test_a_seed_is_chosen_once_and_is_small_enough_for_everybody() -> None:
         {"width": 128, "height": 128},
         {"steps": 50},
         {"scheduler": "euler"},
+        {"seed": 2**63 - 2, "n": 2},
         {"adapters": [{"id": "night"}, {"id": "gold", "strength": 0}]},
         {"negative_prompt": "nude"},
         {"prompt": "nude", "safety_mode": "off"},
@@ -78,6 +79,7 @@ def test_what_a_model_can_do_is_let_through(fields: dict[str, Any]) -> None:
         ({"width": 136, "height": 128}, "width", "136x128 are 17,408 pixels, and 'paint' draws at most 16,384"),
         ({"height": 1024}, "height", "64x1024"),
         ({"steps": 51}, "steps", "'steps' is 51, and 'paint' takes at most 50"),
+        ({"seed": 2**63 - 2, "n": 3}, "seed", "the last of 3 would have none"),
         ({"scheduler": "lcm"}, "scheduler", "does not know the scheduler 'lcm'. Known ones: euler, ddim."),
     ],
 )
@@ -85,6 +87,16 @@ def test_what_a_model_cannot_do_is_refused(fields: dict[str, Any], param: str, s
     with pytest.raises(InvalidError) as refused:
         check_image(given(**fields), MODEL)
     assert (refused.value.param, said in refused.value.message) == (f"input.{param}", True), refused.value.message
+
+
+def test_a_scheduler_is_not_asked_for_more_steps_than_it_knows() -> None:
+    every = MODEL.model_copy(
+        update={"image": MODEL.image.model_copy(update={"schedulers": ["lcm"], "max_steps": 100})}
+    )
+    check_image(given(scheduler="lcm", steps=50), every)
+    check_image(given(steps=51), every)
+    with pytest.raises(InvalidError, match="the scheduler 'lcm' takes at most 50"):
+        check_image(given(scheduler="lcm", steps=51), every)
 
 
 def test_a_banned_prompt_is_refused() -> None:

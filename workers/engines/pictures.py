@@ -18,6 +18,8 @@ Pixels = NDArray[np.uint8]
 
 RECIPE = "stoker"
 """Under this name a PNG holds, as JSON, what is needed to make it again; a JPEG holds the JSON as its comment."""
+COMMENT_BYTES = 65_533
+"""A JPEG's comment cannot be longer."""
 JPEG_QUALITY = 92
 PREVIEW_QUALITY = 80
 PREVIEW_SIDE = 128
@@ -25,14 +27,16 @@ PREVIEW_TYPE = ImageFormat.JPEG.content_type
 
 
 def write_picture(pixels: Pixels, form: ImageFormat, recipe: JsonObject) -> bytes:
-    """Return a file."""
-    file, said = io.BytesIO(), json.dumps(recipe)
+    """Return a file. A JPEG whose prompts do not fit into its comment goes without one."""
+    file = io.BytesIO()
     if form is ImageFormat.PNG:
         info = PngInfo()
-        info.add_text(RECIPE, said)
+        info.add_text(RECIPE, json.dumps(recipe))
         Image.fromarray(pixels).save(file, "PNG", pnginfo=info)
     else:
-        Image.fromarray(pixels).save(file, "JPEG", quality=JPEG_QUALITY, comment=said)
+        said = json.dumps(recipe, ensure_ascii=False).encode()
+        comment = {"comment": said} if len(said) <= COMMENT_BYTES else {}
+        Image.fromarray(pixels).save(file, "JPEG", quality=JPEG_QUALITY, **comment)
     return file.getvalue()
 
 
