@@ -74,7 +74,7 @@ class Inspection:
         try:
             asked = RequestLine.model_validate_json(line, strict=True)
         except ValidationError as error:
-            return _describe(error, number)
+            return _describe(error, number, line)
         if asked.url is not self._endpoint:
             said = f"The batch is for {self._endpoint} and this line asks for {asked.url}; use one batch for each."
             return Flaw(code="mismatched_url", line=number, message=said, param="url")
@@ -86,18 +86,29 @@ class Inspection:
         return asked
 
 
-def _describe(error: ValidationError, number: int) -> Flaw:
+def _describe(error: ValidationError, number: int, line: bytes) -> Flaw:
     """Return what is first wrong with a line, in words."""
     first = error.errors(include_url=False, include_input=False)[0]
     param = ".".join(str(part) for part in first["loc"])[:SHOWN_CHARACTERS]
     if first["type"] == "json_invalid":
-        said = f"The line is not valid JSON ({first['ctx']['error']})."
+        why = str(first["ctx"]["error"]).replace(" at line 1 column", " at column")  # of the file it is another line
+        said = f"The line is not valid JSON ({why})."
+        if not _is_text(line):
+            said = "The line is not text in UTF-8; save the file in that encoding."
         return Flaw(code="invalid_json_line", line=number, message=said)
     if not param:
         said = "The line is not a JSON object; write one object on each line."
         return Flaw(code="invalid_json_line", line=number, message=said)
     code, said = _of_field(first, param)
     return Flaw(code=code, line=number, message=said, param=param)
+
+
+def _is_text(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _of_field(first: ErrorDetails, param: str) -> tuple[str, str]:

@@ -127,6 +127,7 @@ def batch_request(
 
 def endpoint_of(file: Path) -> str:
     """Return what the first line of a file asks for."""
+    first = b""
     try:
         with file.open("rb") as lines:
             first = next((line for line in lines if line.strip()), b"")
@@ -135,6 +136,8 @@ def endpoint_of(file: Path) -> str:
         raise StokerError(f"{file} cannot be read: {error.strerror}.") from None
     except (ValueError, KeyError, TypeError):
         url = None
+    if not first:
+        raise StokerError(f"{file} is empty; write a request on each line.")
     if not isinstance(url, str):
         raise StokerError(
             f"The first line of {file} does not say in 'url' what it asks for; each line looks like "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar, Unpack
 
@@ -20,6 +21,7 @@ from stoker.client.batch_api import (
     batch_request,
 )
 from stoker.client.documents import Batch
+from stoker.client.errors import StokerError
 from stoker.client.exchange import Call, Flow
 
 T = TypeVar("T")
@@ -41,6 +43,30 @@ class AsyncRun(Protocol):
 
     def __call__(self, flow: Flow[T]) -> Awaitable[T]:
         """Return what the flow returns."""
+
+
+@contextmanager
+def _arriving(path: Path) -> Iterator[BinaryIO]:
+    """Give a file that takes its place when it is whole; only pipes and devices are written to as the bytes come."""
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    whole = path.resolve()  # a link stays one
+    part = whole.with_name(whole.name + PART)
+    try:
+        with part.open("wb") as file:
+            yield file
+        part.replace(whole)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _begin_anew(file: BinaryIO) -> None:
+    if not file.seekable():
+        raise StokerError("The answers broke off, and a pipe takes nothing back; save them to a file.")
+    file.seek(0)
+    file.truncate()
 
 
 class Batches:
@@ -111,34 +137,27 @@ class Batches:
     def save(self, batch: BatchRef, path: Path, *, errors: bool = False) -> int:
         """Write the answers so far to a file, in the order of the input, or the lines that failed; how many bytes."""
         fetching = Fetching(self._api, batch, "errors" if errors else "output")
-        part = path.with_name(path.name + PART)
-        try:
-            with part.open("wb") as file:
-                while not self._fetch(fetching, file):
-                    file.seek(0)
-                    file.truncate()
-            size = part.stat().st_size
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with _arriving(path) as file:
+            while (size := self._fetch(fetching, file)) is None:
+                _begin_anew(file)
         return size
 
-    def _fetch(self, fetching: Fetching, file: BinaryIO) -> bool:
+    def _fetch(self, fetching: Fetching, file: BinaryIO) -> int | None:
         answer: httpx.Response | None = None
         try:
             answer = self._open(fetching.call)
             if answer.status_code != httpx.codes.OK:
                 answer.read()
             if not fetching.is_open(answer):
-                return False
-            file.writelines(answer.iter_bytes())
+                return None
+            size = sum(file.write(piece) for piece in answer.iter_bytes())
         except httpx.TransportError as error:
             fetching.broke(error)
-            return False
+            return None
         finally:
             if answer is not None:
                 answer.close()
-        return True
+        return size
 
 
 class AsyncBatches:
@@ -210,32 +229,26 @@ class AsyncBatches:
     async def save(self, batch: BatchRef, path: Path, *, errors: bool = False) -> int:
         """Write the answers so far to a file, in the order of the input, or the lines that failed; how many bytes."""
         fetching = Fetching(self._api, batch, "errors" if errors else "output")
-        part = path.with_name(path.name + PART)
-        try:
-            with part.open("wb") as file:
-                while not await self._fetch(fetching, file):
-                    file.seek(0)
-                    file.truncate()
-            size = part.stat().st_size
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with _arriving(path) as file:
+            while (size := await self._fetch(fetching, file)) is None:
+                _begin_anew(file)
         return size
 
-    async def _fetch(self, fetching: Fetching, file: BinaryIO) -> bool:
+    async def _fetch(self, fetching: Fetching, file: BinaryIO) -> int | None:
         answer: httpx.Response | None = None
         try:
             answer = await self._open(fetching.call)
             if answer.status_code != httpx.codes.OK:
                 await answer.aread()
             if not fetching.is_open(answer):
-                return False
+                return None
+            size = 0
             async for piece in answer.aiter_bytes():
-                file.write(piece)
+                size += file.write(piece)
         except httpx.TransportError as error:
             fetching.broke(error)
-            return False
+            return None
         finally:
             if answer is not None:
                 await answer.aclose()
-        return True
+        return size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -29,6 +30,9 @@ def _run(context: Context) -> int:
     typed, screen = context.typed, context.screen
     if not typed.file.is_file():
         raise UsageError(f"There is no file {typed.file}; give one with a request on each line.")
+    output = typed.output or typed.file.with_suffix(".output.jsonl")
+    if typed.wait:
+        _check_place(output, typed.file)
     if not context.wants_json:
         screen.status(f"uploading {size(typed.file.stat().st_size)}")
     made = context.client.batches.submit(
@@ -39,7 +43,7 @@ def _run(context: Context) -> int:
         webhook={"url": typed.webhook} if typed.webhook else None,
     )
     if typed.wait:
-        return _finish(context, made, typed.output or typed.file.with_suffix(".output.jsonl"))
+        return _finish(context, made, output)
     if context.wants_json:
         screen.json(made.raw)
     elif screen.is_terminal:
@@ -52,7 +56,19 @@ def _run(context: Context) -> int:
 
 def _wait(context: Context) -> int:
     found = context.client.batches.get(context.typed.batch)
-    return _finish(context, found, context.typed.output or Path(f"{found.id}.output.jsonl"))
+    output = context.typed.output or Path(f"{found.id}.output.jsonl")
+    _check_place(output)
+    return _finish(context, found, output)
+
+
+def _check_place(output: Path, requests: Path | None = None) -> None:
+    """Refuse at once what could not be written when the answers are there, perhaps tomorrow."""
+    if output.is_dir():
+        raise UsageError(f"{output} is a folder; name a file in it for the answers with --output.")
+    if requests is not None and output.exists() and output.samefile(requests):
+        raise UsageError(f"The answers would take the place of the requests in {output}; choose another --output.")
+    if not output.parent.is_dir() or not os.access(output if output.exists() else output.parent, os.W_OK):
+        raise UsageError(f"{output} cannot be written; name a file for the answers with --output that can.")
 
 
 def _finish(context: Context, found: Batch, output: Path) -> int:
@@ -93,7 +109,8 @@ def _save(client: Stoker, found: Batch | str, path: Path, *, errors: bool) -> in
     try:
         return client.batches.save(found, path, errors=errors)
     except OSError as error:
-        raise StokerError(f"{path} cannot be written: {error.strerror}.") from None
+        again = f"stoker batch output {found if isinstance(found, str) else found.id}{' --errors' * errors} -o FILE"
+        raise StokerError(f"{path} cannot be written: {error.strerror}. Somewhere else: {again}") from None
 
 
 def _judge(context: Context, ended: Batch) -> int:

@@ -28,10 +28,12 @@ NAMES = {Kind.EMBEDDING: "input", Kind.IMAGE: "size"}
 
 
 def door_param(param: str | None, kind: Kind = Kind.TEXT) -> str | None:
-    """Return a field's name as a door knows it that has no `input`."""
+    """Return a field's name as a door knows it, whose fields are not in an `input`."""
     if param is None:
         return None
     bare = param.removeprefix("input.")
+    if bare[:1].isdigit():
+        return param  # an item of the `input` that a door has itself
     return RENAMED[kind].sub(NAMES[kind], bare) if kind in RENAMED else bare
 
 

@@ -1,6 +1,7 @@
 """`stoker batch`, and batches of both clients, against a scripted API: what is sent, written and printed."""
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -167,14 +168,55 @@ def test_whoever_stops_waiting_is_told_how_to_go_on(
     assert not [one for one in api.seen if one.path.endswith("cancel")]
 
 
-@pytest.mark.parametrize("content", [b"", b"not json\n", b"[1]\n", b'{"url": 7}\n', b"\xff\n"])
+@pytest.mark.parametrize("content", [b"not json\n", b"[1]\n", b'{"url": 7}\n', b"\xff\n"])
 def test_a_file_that_asks_for_nothing_is_not_sent(
     api: ScriptedApi, stoker: Run, file: Path, capsys: pytest.CaptureFixture[str], content: bytes
 ) -> None:
     file.write_bytes(content)
     assert stoker("run", str(file)) == 1
     assert "does not say in 'url' what it asks for" in capsys.readouterr().err
+    file.write_bytes(b"\n \n")
+    assert stoker("run", str(file)) == 1
+    assert f"{file} is empty" in capsys.readouterr().err
     assert api.seen == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("no/such/folder", "no/such/folder cannot be written"),
+        (".", ". is a folder"),
+        ("prompts.jsonl", "take the place of the requests"),
+    ],
+)
+def test_a_place_for_the_answers_that_is_none_is_refused_before_anything_is_sent(
+    api: ScriptedApi, stoker: Run, file: Path, capsys: pytest.CaptureFixture[str], wrong: tuple[str, str]
+) -> None:
+    assert stoker("run", str(file), "--wait", "--output", wrong[0]) == 2
+    assert wrong[1] in capsys.readouterr().err
+    assert api.seen == []
+
+
+def test_answers_do_not_take_the_place_of_a_pipe_or_of_a_link(
+    api: ScriptedApi, client: Stoker, tmp_path: Path
+) -> None:
+    api.on("GET", f"{AT}/output", Reply(200, ANSWERS))
+    pipe, link, kept = tmp_path / "pipe", tmp_path / "link", tmp_path / "kept"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    kept.write_bytes(b"old")
+    link.symlink_to(kept)
+    try:
+        assert client.batches.save("batch_1", pipe) == client.batches.save("batch_1", link) == len(ANSWERS)
+        assert os.read(reader, 100) == ANSWERS
+        api.on("GET", f"{AT}/output", CUT, Reply(200, ANSWERS))
+        with pytest.raises(StokerError, match="save them to a file"):
+            client.batches.save("batch_1", pipe)
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+    assert (link.readlink(), kept.read_bytes()) == (kept, ANSWERS)
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 @pytest.mark.parametrize(

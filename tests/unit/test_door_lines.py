@@ -125,6 +125,7 @@ BAD: list[tuple[Endpoint, JsonObject, tuple[int, str, str | None, str]]] = [
         (400, "context_length_exceeded", "messages", "1,025 characters"),
     ),
     (Endpoint.EMBEDDINGS, {**TEXTS, "dimensions": 3}, (400, "invalid", "dimensions", "vectors of 2 numbers")),
+    (Endpoint.EMBEDDINGS, {**TEXTS, "input": ["a", ""]}, (400, "invalid", "input.1", "at least 1 character")),
     (Endpoint.EMBEDDINGS, {**TEXTS, "input": [1]}, (400, "invalid", "input", "token arrays are not read")),
     (Endpoint.EMBEDDINGS, {**TEXTS, "input": "x" * 70_000}, (400, "context_length_exceeded", "input.0", "70,000")),
     (Endpoint.JOBS, {**NATIVE, "kind": "embedding"}, (422, "invalid", "input.texts", "'input.texts' is missing")),

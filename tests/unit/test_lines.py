@@ -47,7 +47,10 @@ def test_how_editors_save_files_does_not_matter(content: bytes) -> None:
 FLAWED = {
     "no JSON": (b"{", "invalid_json_line", None, "not valid JSON"),
     "no object": (b"[1]", "invalid_json_line", None, "not a JSON object"),
-    "bad UTF-8": (line(custom_id="xx").replace(b"xx", b"\xff\xfe"), "invalid_json_line", None, "not valid JSON"),
+    "bad UTF-8": (line(custom_id="xx").replace(b"xx", b"\xff\xfe"), "invalid_json_line", None, "not text in UTF-8"),
+    "UTF-16": (line().decode().encode("utf-16-le"), "invalid_json_line", None, "not valid JSON"),
+    "UTF-16 with its mark": (line().decode().encode("utf-16"), "invalid_json_line", None, "not text in UTF-8"),
+    "two objects": (line() + line(), "invalid_json_line", None, f"(trailing characters at column {len(line()) + 1})"),
     "deep JSON": (b'{"body":' * 100_000, "invalid_json_line", None, "recursion"),
     "no custom_id": (line(custom_id=None), "missing_field", "custom_id", "'custom_id' is missing"),
     "an empty custom_id": (line(custom_id=""), "invalid_field", "custom_id", "at least 1 character"),
