@@ -1,6 +1,7 @@
 """Fixtures for every test: real servers, started once per run when first asked for, and fresh databases."""
 
 import asyncio
+import signal
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -13,6 +14,10 @@ from tests.decoders import LentDecoder, start_decoder
 from tests.services import PostgresServer, RedisServer, S3Server, run_postgres, run_redis, run_s3
 from tests.tiny_llama import ADAPTERS, make_tiny_llama
 from workers.engines import ENVIRONMENTS
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As a shell's `&` leaves it: what tests start would inherit that, and our supervisor heeds it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
