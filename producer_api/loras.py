@@ -69,7 +69,7 @@ class Loras:
         """Store an uploaded adapter: its bytes first, then its row. Return it, and whether it is new."""
         writer = LoraWriter(self._services.objects, new_id("lora"))
         limit = min(self._services.settings.max_lora_form_bytes, self._services.settings.max_lora_bytes)
-        _, wanted, written = await self._uploads.store(request, writer, LoraForm, limit)
+        _, wanted, written = await self._uploads.store(request, key.caller_id, writer, LoraForm, limit)
         return await self.keep(wanted, writer, written, key, wanted.sha256)
 
     async def take(
@@ -77,7 +77,7 @@ class Loras:
     ) -> tuple[AdapterRow, bool]:
         """Store an adapter that comes from elsewhere, piece by piece."""
         writer, limit = LoraWriter(self._services.objects, adapter_id), self._services.settings.max_lora_bytes
-        async with self._uploads.turn(writer):
+        async with self._uploads.turn(key.caller_id, writer):
             async for piece in pieces:
                 await self._uploads.write(writer, piece, limit)
             written = await self.run(writer.finish)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Literal, TypeVar
+from weakref import WeakValueDictionary
 
 from starlette.requests import Request
 
@@ -24,6 +25,8 @@ FORM_BYTES = 64 * 2**10
 """What a form may have around its file."""
 PLACES = 8
 """So many uploads are read at once, for each may hold 5 MiB in memory; the others wait in their sockets."""
+PLACES_EACH = 4
+"""So many of them one caller may hold: slow lines of his are not everybody's."""
 PLACE_SECONDS = 30.0
 SILENT_SECONDS = 30.0
 FILENAME_CHARACTERS = 255
@@ -50,29 +53,30 @@ class Uploads:
         self._objects = services.objects
         self._settings = services.settings
         self._places = asyncio.Semaphore(PLACES)
+        self._own = WeakValueDictionary[str, asyncio.Semaphore]()
 
     async def receive(self, request: Request, caller_id: str) -> NewFile:
         """Store the file of a form; return what its row will say."""
         file_id = new_id("file")
         writer = ObjectWriter(self._objects, file_key(file_id), JSON_LINES)
         limit = self._settings.max_file_bytes
-        filename, wanted, written = await self.store(request, writer, UploadForm, limit)
+        filename, wanted, written = await self.store(request, caller_id, writer, UploadForm, limit)
         kept = wanted.expires_after.seconds if wanted.expires_after else self._settings.file_kept_seconds
         return NewFile(file_id, caller_id, wanted.purpose, filename, written.bytes, written.sha256, kept)
 
     async def store(
-        self, request: Request, writer: ObjectWriter, fields: type[Form], limit: int
+        self, request: Request, caller_id: str, writer: ObjectWriter, fields: type[Form], limit: int
     ) -> tuple[str, Form, Written]:
         """Store the file of a form as it comes; return its name, the form's fields, and what was written."""
         form = FormReader(request.headers.get("content-type", ""))
-        async with self.turn(writer):
+        async with self.turn(caller_id, writer):
             filename, wanted = await self._read(request, form, writer, fields, limit)
             return filename, wanted, await self._run(writer.finish)
 
     @asynccontextmanager
-    async def turn(self, writer: ObjectWriter) -> AsyncIterator[None]:
+    async def turn(self, caller_id: str, writer: ObjectWriter) -> AsyncIterator[None]:
         """Have a place and a time to write in; what goes wrong leaves nothing behind."""
-        async with self._place(), self._in_time():
+        async with self._place(caller_id), self._in_time():
             try:
                 yield
             except BaseException:
@@ -109,16 +113,18 @@ class Uploads:
             await self._run(writer.flush)
 
     @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(PLACE_SECONDS):
-                await self._places.acquire()
-        except TimeoutError:
-            raise UnavailableError("Too many files are being uploaded at once; try again in a few seconds.") from None
-        try:
+    async def _place(self, caller_id: str) -> AsyncIterator[None]:
+        own = self._own.setdefault(caller_id, asyncio.Semaphore(PLACES_EACH))
+        async with AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout(PLACE_SECONDS):
+                    await held.enter_async_context(own)
+                    await held.enter_async_context(self._places)
+            except TimeoutError:
+                raise UnavailableError(
+                    "Too many files are being uploaded at once; try again in a few seconds."
+                ) from None
             yield
-        finally:
-            self._places.release()
 
     @asynccontextmanager
     async def _in_time(self) -> AsyncIterator[None]:

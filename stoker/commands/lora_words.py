@@ -19,7 +19,7 @@ def add_loras(parser: argparse.ArgumentParser) -> None:
     add.add_argument("--alpha", type=float, metavar="N", help="of a text adapter; else what adapter_config.json says")
     add.add_argument("--shared", action="store_true", help="let everybody use it; for admins")
     _add(actions, "delete", "delete an adapter; jobs that name it already still run").add_argument(
-        "lora", metavar="ADAPTER", help="its id"
+        "lora", metavar="ADAPTER", help="its id, or its name"
     )
 
 

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stoker.client import Lora
+from stoker.client import Lora, StokerError
 from stoker.commands.context import Context
 
 HEADERS = ("ADAPTER", "NAME", "MODEL", "RANK", "SIZE", "OWNER", "IN MEMORY ON")
 KIB = 1024
+ID = "lora_"
+"""How the ids of uploaded adapters begin."""
 
 
 def loras(context: Context) -> int:
@@ -53,9 +55,21 @@ def _name(file: Path) -> str:
 
 
 def _delete(context: Context) -> int:
-    lora = context.typed.lora
+    lora = _find(context, context.typed.lora)
     context.client.loras.delete(lora)
     return _show(context, {"id": lora, "deleted": True}, f"{lora} is deleted", "Jobs that name it already still run.")
+
+
+def _find(context: Context, said: str) -> str:
+    """Return the id of one's own adapter, which jobs may call by its name, too."""
+    if said.startswith(ID):
+        return said
+    named = [one for one in context.client.loras.list() if one.name == said and one.source != "catalog"]
+    own = [one for one in named if not one.shared] or named
+    if len(own) > 1:
+        ids = ", ".join(f"{one.id} of {one.base_model}" for one in own)
+        raise StokerError(f"Several adapters are called {said}; say which one by its id: {ids}.")
+    return own[0].id if own else said
 
 
 def _show(context: Context, raw: Any, said: str, note: str) -> int:

@@ -241,6 +241,27 @@ async def test_an_upload_that_falls_silent_is_given_up(desk: Desk, monkeypatch: 
     assert desk.objects.abort_uploads("files/", 9e9) == 0
 
 
+async def test_a_callers_slow_uploads_do_not_take_every_place(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "PLACES", 2)
+    monkeypatch.setattr(uploads, "PLACES_EACH", 1)
+    monkeypatch.setattr(uploads, "PLACE_SECONDS", 0.2)
+    async with open_desk(desk.services) as narrow:
+        go_on = asyncio.Event()
+
+        async def slow() -> AsyncIterator[bytes]:
+            yield PART
+            await go_on.wait()
+
+        headers = {**narrow.bearer("somebody"), "Content-Type": BOUNDARY}
+        slow_ones = [
+            asyncio.create_task(narrow.client.post("/v1/files", content=slow(), headers=headers)) for _ in range(2)
+        ]
+        await asyncio.sleep(0.05)
+        await upload(narrow)
+        go_on.set()
+        assert 400 in [(await one).status_code for one in slow_ones]
+
+
 async def test_when_every_place_is_taken_others_are_told_to_wait(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploads, "PLACES", 1)
     monkeypatch.setattr(uploads, "PLACE_SECONDS", 0.05)

@@ -128,6 +128,22 @@ def test_an_adapter_is_deleted(api: ScriptedApi, stoker: Command, capsys: pytest
     assert "lora_comic is deleted" in capsys.readouterr().out
 
 
+def test_an_adapter_is_deleted_by_its_name(api: ScriptedApi, stoker: Command) -> None:
+    shared = lora(id="lora_everybodys", shared=True)
+    api.on("GET", "/v1/loras", page(lora("ink"), shared, lora()))
+    api.on("DELETE", "/v1/loras/lora_comic", Reply(body={"id": "lora_comic", "object": "lora", "deleted": True}))
+    assert stoker("loras", "delete", "comic") == 0
+
+
+def test_a_name_of_several_adapters_deletes_none(
+    api: ScriptedApi, stoker: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api.on("GET", "/v1/loras", page(lora(), lora(id="lora_other", base_model="chat")))
+    assert stoker("loras", "delete", "comic") == 1
+    assert "by its id: lora_comic of sketch, lora_other of chat." in capsys.readouterr().err
+    assert [seen.method for seen in api.seen] == ["GET"]
+
+
 async def test_both_clients_do_the_same(api: ScriptedApi, tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(b"weights")
     api.on("POST", "/v1/loras", Reply(201, lora()))
