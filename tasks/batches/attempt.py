@@ -61,6 +61,7 @@ class LineAttempt:
         catalog: Catalog,
         counting: Counting | None,
         seconds: float,
+        on_weight: Callable[[int], None],
     ) -> None:
         self.line = line
         self.batch = batch
@@ -69,10 +70,13 @@ class LineAttempt:
         self._engine = engine
         self._catalog = catalog
         self._counting = counting
+        self._on_weight = on_weight
         self._limit = asyncio.timeout(seconds)  # moved to now by whoever stops the attempt
         self._is_limited = False
         self._stop: LineStop | None = None
         self._answer_id = new_answer_id()
+        self.weight = 1
+        """How many of the engine's places it takes: one for each of a text's answers; one until it is read."""
 
     def stop(self, why: LineStop) -> None:
         """End the attempt as soon as possible; VOID beats the other."""
@@ -111,6 +115,9 @@ class LineAttempt:
         if self._counting is not None and isinstance(asked.input, TextInput):
             judged, _ = await self._counting.judge(asked.input, asked.model)
             asked = replace(asked, input=judged)
+        if isinstance(asked.input, TextInput):
+            self.weight = asked.input.n
+            self._on_weight(self.weight)
         produced: list[Produced] = []
         finished = await self._run_engine(self._request(asked), produced)
         made = Made(self._answer_id, time.time(), finished.output, finished.usage, produced)

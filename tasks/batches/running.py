@@ -72,6 +72,7 @@ class LineExecution:
         self._tasks: set[asyncio.Task[None]] = set()
         self._strays: set[tuple[int, int]] = set()
         self._missing: set[tuple[int, int]] = set()
+        self._heaviest = 1  # of late: what lines weigh is known when they are read
 
     @property
     def running(self) -> int:
@@ -80,7 +81,7 @@ class LineExecution:
 
     def wants(self) -> bool:
         """Say whether a claim is worth while: it takes many, or there is nothing to wait for."""
-        worth = self.rules.most // SHARE_TO_CLAIM if self._attempts else 1
+        worth = self.rules.most // SHARE_TO_CLAIM // self._heaviest if self._attempts else 1
         return self.is_hinted and self._room() >= max(1, worth)
 
     async def claim(self) -> None:
@@ -108,8 +109,18 @@ class LineExecution:
         return bool(found)
 
     def preempt(self, count: int) -> None:
-        """Give places to jobs that wait: the lines that began last have the least to lose."""
-        for attempt in list(self._attempts.values())[::-1][: max(0, count)]:
+        """Give places to jobs that wait: the lines that began last have the least to lose.
+
+        Lines that began before it was known what they weigh may have taken more than is theirs.
+        """
+        if count <= 0:
+            return
+        taken = self._weight()
+        allowed = min(self.rules.most, taken - count)
+        for attempt in reversed(list(self._attempts.values())):
+            if taken <= allowed:
+                return
+            taken -= attempt.weight
             attempt.stop(LineStop.HANDED_BACK)
 
     def stop_batch(self, number: int) -> None:
@@ -148,8 +159,17 @@ class LineExecution:
             await self._release([LineRelease(*key) for key in lost])
 
     def _room(self) -> int:
-        free = self.rules.most - len(self._attempts)
+        free = (self.rules.most - self._weight()) // self._heaviest
+        if not self._attempts:
+            free = max(1, free)  # whatever it weighs, one can run
         return min(self._gate.room(), free, UNSTORED_LINES - len(self.finishing.waiting))
+
+    def _weight(self) -> int:
+        return sum(attempt.weight for attempt in self._attempts.values())
+
+    def _note_weight(self, weight: int) -> None:
+        """Remember heavy lines for a while: each lighter one makes them less likely."""
+        self._heaviest = max(weight, self._heaviest - 1)
 
     async def _claim_somewhere(self, limit: int) -> list[ClaimedLine]:
         found = await self._claim(self.rules.queue, limit)
@@ -183,7 +203,14 @@ class LineExecution:
     def _attempt(self, line: ClaimedLine, place: Place) -> LineAttempt:
         batch, seconds = self._batches[line.batch], self.rules.timeout_seconds
         attempt = LineAttempt(
-            line, batch, place, self._engine, catalog=self._catalog, counting=self.counting, seconds=seconds
+            line,
+            batch,
+            place,
+            self._engine,
+            catalog=self._catalog,
+            counting=self.counting,
+            seconds=seconds,
+            on_weight=self._note_weight,
         )
         self._attempts[line.id] = attempt
         return attempt

@@ -179,6 +179,22 @@ def test_lines_make_room_for_jobs_that_wait_while_the_engine_is_full(slow: Bench
     assert {errors for (errors,) in lines_of(slow.database, "errors")} == {0}
 
 
+def test_lines_with_many_answers_take_no_more_places_than_others(slow: Bench) -> None:
+    office = Office(slow.database, slow.objects, CATALOG)
+    office.publish([chat_line(f"line-{number}", "fake:hang", n=3) for number in range(20)])
+    slow.start()
+    slow.until(lambda: slow.lines.running == 7)  # what they weigh is not known before they are read
+    job_ids = [slow.submit("fake:hang") for _ in range(2)]
+    for _ in job_ids:
+        slow.start()
+    slow.until(lambda: {slow.row(job_id).status for job_id in job_ids} == {"running"})
+    slow.until(lambda: slow.lines.running == 2)
+    slow.start()
+    slow.until(lambda: [status for (status,) in lines_of(slow.database, "status")].count("queued") == 18)
+    assert slow.lines.running == 2
+    assert {errors for (errors,) in lines_of(slow.database, "errors")} == {0}
+
+
 def test_lines_find_the_few_places_that_jobs_leave(database: Database, redis_url: str) -> None:
     with run_bench(database, redis_url, make_engine(slots=32)) as crowded:
         job_ids = [crowded.submit("fake:hang") for _ in range(28)]
