@@ -14,6 +14,12 @@ WORDS = (
 STEMS = ("누드", "나체", "알몸", "포르노", "야동", "야설", "섹스", "참수", "시체")
 """They may be part of a longer word, because in Korean other words are joined to them."""
 LOOKALIKES = str.maketrans("013457@$!|", "oieastasii")
+TWINS = str.maketrans(
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0455\u043a\u043c\u0442\u0501\u04bb\u0458"
+    "\u03b1\u03b5\u03b9\u03ba\u03bd\u03bf\u03c1\u03c4\u03c5\u03c7",
+    "aeopcyxiskmtdhjaeikvoptux",
+)
+"""Cyrillic and Greek letters that look like Latin ones."""
 DROPPED = {"Mn", "Cf", "Me"}  # accents, invisible characters, circles around letters
 WORD = re.compile(r"[^\W_]+")
 REPEATED = re.compile(r"(.)\1+")
@@ -32,8 +38,8 @@ def find_banned(prompt: str) -> str | None:
 
 
 def _plain(text: str) -> str:
-    """Return text without capitals, accents, invisible characters and repeated letters."""
-    apart = unicodedata.normalize("NFKD", text.casefold())
+    """Return text without capitals, accents, invisible characters, repeated letters and twins from other scripts."""
+    apart = unicodedata.normalize("NFKD", text.casefold()).translate(TWINS)
     return REPEATED.sub(r"\1", "".join(one for one in apart if unicodedata.category(one) not in DROPPED))
 
 

@@ -112,19 +112,23 @@ class AdapterDisk:
                 self._checked[name] = _likeness(path)
             self._touch(name, row.bytes)
         except OSError as error:
-            raise EngineError(f"The adapter '{row.name}' could not be put on the worker's disk: {error}.") from error
+            raise EngineError(
+                f"The adapter '{row.name}' could not be put on the worker's disk: {error.strerror}."
+            ) from error
         return path
 
     def _is_right(self, path: Path, row: AdapterRow, name: str) -> bool:
         """Say whether the file holds the right bytes: read when it is new to this process, or has changed."""
         try:
             likeness = _likeness(path)
+            if self._checked.get(name) == likeness:
+                return True
+            with path.open("rb") as file:
+                is_right = hashlib.file_digest(file, "sha256").hexdigest() == row.sha256
         except FileNotFoundError:
             return False
-        if self._checked.get(name) == likeness:
-            return True
-        with path.open("rb") as file:
-            is_right = hashlib.file_digest(file, "sha256").hexdigest() == row.sha256
+        except OSError:  # it cannot be read, which is damage too
+            is_right = False
         if is_right:
             self._checked[name] = likeness
         else:

@@ -122,6 +122,15 @@ async def test_many_who_want_one_adapter_fetch_it_once(world: World) -> None:
     assert world.objects.reads == 1
 
 
+async def test_a_file_that_cannot_be_read_is_fetched_again(world: World) -> None:
+    row = world.add()
+    path = (await world.disk.fetch(row.id)).path
+    path.unlink()
+    path.mkdir()  # root may read everything else
+    assert (await world.disk.fetch(row.id)).path.read_bytes() == CONTENT
+    assert world.objects.reads == 2
+
+
 @pytest.mark.parametrize("damage", [b"", CONTENT[:-1], other(1), b"x" * len(CONTENT)])
 async def test_a_file_that_was_damaged_is_fetched_again(world: World, damage: bytes) -> None:
     row = world.add()

@@ -44,7 +44,7 @@ def model(safety: str = "", **fields: object) -> Model:
             "\uff4e\uff55\uff44\uff45",
             "n\u200bude",
         ),
-        *("p0rn", "p o r n o", "$ex", "a naked-woman", "gory!", "ⓝⓤⓓⓔ"),
+        *("p0rn", "p o r n o", "$ex", "a naked-woman", "n\u0430ked", "p\u03bfrn", "p \u043e r n", "gory!", "ⓝⓤⓓⓔ"),
         *("누드화", "여자 누드를 그려줘", "알몸의 사람"),
     ],
 )
@@ -56,7 +56,17 @@ def test_words_are_found_however_they_are_spelled(prompt: str) -> None:
     "prompt",
     [
         *("a red circle", "a map of Essex and Sussex", "3 blue stars!", "an exposé of the nudibranch", "a b c d"),
-        *("a black cross", "Bach's categories", "10,000 squares", "\u200b", "!!!", "빨간 동그라미", "체나 나무"),
+        *(
+            "a black cross",
+            "Bach's categories",
+            "10,000 squares",
+            "\u200b",
+            "!!!",
+            "빨간 동그라미",
+            "체나 나무",
+            "красный круг",
+            "κόκκινος κύκλος",
+        ),
     ],
 )
 def test_other_words_are_let_through(prompt: str) -> None:
