@@ -124,16 +124,15 @@ class AdapterDisk:
             if self._checked.get(name) == likeness:
                 return True
             with path.open("rb") as file:
-                is_right = hashlib.file_digest(file, "sha256").hexdigest() == row.sha256
+                if hashlib.file_digest(file, "sha256").hexdigest() == row.sha256:
+                    self._checked[name] = likeness
+                    return True
         except FileNotFoundError:
             return False
-        except OSError:  # it cannot be read, which is damage too
-            is_right = False
-        if is_right:
-            self._checked[name] = likeness
-        else:
-            log.warning("An adapter on the disk is damaged; it is fetched again.", adapter_id=row.id)
-        return is_right
+        except OSError as error:
+            log.warning("An adapter on the disk cannot be read.", adapter_id=row.id, why=error.strerror)
+        log.warning("An adapter on the disk is damaged; it is fetched again.", adapter_id=row.id)
+        return False
 
     def _fetch(self, row: AdapterRow, name: str) -> None:
         self._make_room(row.bytes, name)
