@@ -140,7 +140,7 @@ def endpoint_of(file: Path) -> str:
         raise StokerError(f"{file} is empty; write a request on each line.")
     if not isinstance(url, str):
         raise StokerError(
-            f"The first line of {file} does not say in 'url' what it asks for; each line looks like "
+            f"The first line of {file} does not say in 'url' what it asks for; each line is text in UTF-8 like "
             '{"custom_id": "1", "method": "POST", "url": "/v1/chat/completions", "body": {…}}.'
         )
     return url

@@ -98,6 +98,8 @@ def _save_all(client: Stoker, ended: Batch, output: Path) -> dict[str, Path]:
     """Write the files that a batch has; where they are."""
     saved: dict[str, Path] = {}
     errors = output.with_name(f"{output.name.removesuffix('.jsonl').removesuffix('.output')}.errors.jsonl")
+    if output.exists() and not output.is_file():
+        errors = Path(f"{ended.id}.errors.jsonl")  # not beside a device
     for name, file_id, path in (("output", ended.output_file_id, output), ("errors", ended.error_file_id, errors)):
         if file_id is not None:
             _save(client, ended, path, errors=name == "errors")

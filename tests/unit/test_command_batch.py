@@ -137,6 +137,24 @@ def test_a_batch_is_waited_for_again_by_its_id(
     assert (tmp_path / "mine.jsonl").read_bytes() == ANSWERS
 
 
+def test_errors_are_not_left_beside_a_pipe_or_a_device(
+    api: ScriptedApi, stoker: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "devices"
+    folder.mkdir()
+    os.mkfifo(folder / "pipe")
+    reader = os.open(folder / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    api.on("GET", AT, Reply(200, DONE | {"error_file_id": "file_e"}))
+    api.on("GET", f"{AT}/output", Reply(200, ANSWERS))
+    api.on("GET", f"{AT}/errors", Reply(200, b"{}\n"))
+    try:
+        assert stoker("wait", "batch_1", "--output", "devices/pipe") == 1
+    finally:
+        os.close(reader)
+    assert capsys.readouterr().out.splitlines()[1:] == ["  output: devices/pipe", "  errors: batch_1.errors.jsonl"]
+    assert [one.name for one in folder.iterdir()] == ["pipe"]
+
+
 def test_a_file_that_cannot_be_a_batch_is_told_line_by_line(
     api: ScriptedApi, stoker: Run, file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
