@@ -236,12 +236,15 @@ async def test_an_adapter_that_would_load_partly_is_refused(tmp_path: Any) -> No
         "foreign": {**whole, **{f"text_encoder_2.x.{key}": value for key, value in pair.items()}},
         "stray": {**whole, "something": torch.zeros(1)},
         "empty": {},
+        "spoilt": {name: tensor * torch.nan for name, tensor in whole.items()},
     }
     real = painter.DiffusersPainter(str(SKETCH / "weights"), revision="main", device="cpu0", options=ImageOptions())
     for name, tensors in wrong.items():
         path = tmp_path / f"{name}.safetensors"
         save_file(tensors, path)
-        with pytest.raises(EngineRefusedError, match=f"The adapter '{name}' (does not fit|cannot be read)"):
+        with pytest.raises(
+            EngineRefusedError, match=f"The adapter '{name}' (does not fit|cannot be read|holds weights that are no)"
+        ):
             real.read_adapter(AdapterFile(name, name, name, path, 8, is_catalog=False))
 
 

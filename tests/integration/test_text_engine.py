@@ -13,10 +13,12 @@ from typing import Any, cast
 import pytest
 import pytest_asyncio
 from pydantic import BaseModel, Field
+from safetensors.torch import load_file, save_file
 
 from schemas.base import JsonObject
 from schemas.errors import AdapterGoneError, EngineError, EngineRefusedError, InputTooLongError, StartError
 from schemas.events import EngineEvent, Finished, Token, ToolCallPiece
+from tasks.adapters import AdapterFile
 from tasks.engine import EngineRequest
 from tests.decoders import LentDecoder
 from tests.engines import ToyLibrary, ask, listen, model
@@ -199,6 +201,16 @@ async def test_adapters_answer_differently_and_side_by_side(engine: TextEngine) 
     answers = await asyncio.gather(*(one(adapter, number) for number, adapter in enumerate(wanted)))
     assert len(set(answers)) == 3
     assert answers == answers[:3] * 4
+
+
+async def test_an_adapter_whose_weights_are_no_numbers_is_not_loaded(
+    real_decoder: LentDecoder, tiny_llama: Path, tmp_path: Path
+) -> None:
+    whole = load_file(tiny_llama / "adapters" / ADAPTERS[0] / "adapter_model.safetensors")
+    save_file({name: tensor * float("nan") for name, tensor in whole.items()}, tmp_path / "adapter_model.safetensors")
+    file = AdapterFile("lora_1", "spoilt", "0", tmp_path / "adapter_model.safetensors", 8, is_catalog=False)
+    with pytest.raises(EngineRefusedError, match="'spoilt' holds weights that are no numbers"):
+        await real_decoder.load_adapter(file)
 
 
 async def test_uploaded_adapters_answer_as_the_same_weights_of_the_catalog_do(

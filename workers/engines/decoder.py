@@ -38,6 +38,7 @@ from workers.engines.grammar import Grammars
 from workers.engines.sampling import sampling, structure
 from workers.engines.text_options import TextOptions
 from workers.engines.tool_calls import ToolCalls, ToolPlan, check_name
+from workers.engines.weight_check import check_weights
 
 CPU_CACHE_GIB = 1.0
 GIB = 2**30
@@ -146,6 +147,7 @@ class VllmDecoder:
 
     async def load_adapter(self, file: AdapterFile) -> LoRARequest:
         """Make an adapter resident. It is called by its content, so that what was read with it can be used again."""
+        await asyncio.to_thread(check_weights, file)
         adapter = LoRARequest(file.sha256, next(self._numbers), str(file.path.parent))
         try:
             await self._llm.add_lora(adapter)

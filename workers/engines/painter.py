@@ -28,6 +28,7 @@ from workers.engines.painting import Drawn, MemoryShortError, Watch
 from workers.engines.pictures import Pixels
 from workers.engines.previews import Previewer
 from workers.engines.schedulers import Schedulers, keep_rows
+from workers.engines.weight_check import check_weights
 
 CPU = torch.device("cpu")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -71,6 +72,7 @@ class DiffusersPainter:
 
     def read_adapter(self, file: AdapterFile) -> Adapter:
         """Return an adapter's changes, on the device."""
+        check_weights(file)
         return read_adapter(self._kit.pipeline, file.path, file.name)
 
     def draw(self, group: Group, canvases: Sequence[Canvas], watch: Watch) -> Drawn:
