@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pydantic_core import to_json
 
 from schemas.base import JsonObject
-from tasks.logs import get_logger
+from tasks.logs import get_logger, write_lines
 
 NAME = "producer_api.access"
 EVENT = "request"
@@ -36,5 +36,5 @@ def log_request(fields: JsonObject) -> None:
 
 def _write_lines() -> None:
     """Write the lines of one turn of the loop together."""
-    sys.stderr.write("\n".join(_lines) + "\n")
+    write_lines("\n".join(_lines) + "\n")
     _lines.clear()

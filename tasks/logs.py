@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
@@ -23,6 +24,12 @@ SHARED: tuple[Processor, ...] = (
 NOISY = ("botocore", "urllib3", "alembic", "asyncio", "httpx", "kombu", "uvicorn.access", "amqp")
 
 
+def write_lines(text: str) -> None:
+    """Write to standard error; where nobody reads it any more, or its disk is full, the work goes on all the same."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(text)
+
+
 class _Lines:
     """What our loggers write to: rendered lines, each at once."""
 
@@ -30,7 +37,7 @@ class _Lines:
         self.name = name
 
     def _write(self, line: str) -> None:
-        sys.stderr.write(f"{line}\n")
+        write_lines(f"{line}\n")
 
     debug = info = warning = error = critical = _write
 

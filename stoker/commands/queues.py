@@ -6,7 +6,7 @@ from stoker.client import Queue
 from stoker.commands.context import Context
 from stoker.commands.words import duration
 
-HEADERS = ("QUEUE", "STATE", "QUEUED", "LATER", "RUNNING", "LINES", "WORKERS", "WAIT P50", "P95")
+HEADERS = ("QUEUE", "STATE", "QUEUED", "LATER", "RUNNING", "LINES", "WORKERS", "WAIT")
 
 
 def queues(context: Context) -> int:
@@ -27,7 +27,6 @@ def queues(context: Context) -> int:
             sum(queue.depth.get(name) or 0 for name in ("lines", "running_lines")),
             len(queue.workers),
             duration(queue.wait_ms.get("p50")),
-            duration(queue.wait_ms.get("p95")),
         )
         for queue in found
     ]
