@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import socket
 from pathlib import Path
@@ -17,6 +16,7 @@ from producer_api.settings import ApiSettings
 from producer_api.state import Api
 from schemas.errors import StartError
 from storage.database import favor_writers
+from tasks.collector import spare_what_stays
 from tasks.logs import get_logger
 from tasks.parent import watch_parent
 
@@ -52,8 +52,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to serve."""
         await super().startup(sockets)
-        gc.collect()
-        gc.freeze()  # what is here now stays: looking through all of it again would stop everybody for 100 ms
+        spare_what_stays()
         if self.started and self._settings.ready_file:
             Path(self._settings.ready_file).touch()  # noqa: ASYNC240 - one file, before the first request
 

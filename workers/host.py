@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 import uvloop
 
 from schemas.base import JsonObject
+from tasks.collector import spare_what_stays
 from tasks.engine import Engine, EngineState
 from tasks.logs import get_logger
 
@@ -66,6 +66,5 @@ class Host:
     async def _load(self, example: JsonObject | None) -> None:
         await self.engine.load()
         await self.engine.warm_up(example)
-        gc.collect()
-        gc.freeze()  # libraries are a million objects that stay: nobody need look through them while jobs run
+        spare_what_stays()
         self.engine.state = EngineState.READY
