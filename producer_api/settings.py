@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from schemas.settings import Settings
+from schemas.settings import HttpAddress, Settings
 
 
 class Environment(StrEnum):
@@ -22,7 +22,9 @@ class ApiSettings(Settings):
     environment: Environment = Field(Environment.PRODUCTION, description="`development` shows /docs to everybody.")
     api_host: str = Field("127.0.0.1", description="The address to listen on.")
     api_port: int = Field(8000, ge=0, le=65_535, description="The port to listen on.")
-    public_url: str | None = Field(None, description="What links begin with; the request's own host when unset.")
+    public_url: HttpAddress | None = Field(
+        None, description="What links begin with; the request's own host when unset."
+    )
     max_queued_per_caller: int = Field(10_000, ge=1, description="More waiting jobs of one caller are refused (429).")
     max_body_bytes: int = Field(8 * 2**20, ge=1024, description="Larger request bodies are refused (413).")
     max_drain_bytes: int = Field(32 * 2**20, ge=1024, description="What is read of a body that is refused.")

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Annotated, Self
+from urllib.parse import urlsplit
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, ValidationError
 
 from schemas.base import Strict
 from schemas.errors import StartError
 
 PREFIX = "STOKER_"
+
+
+def _check_http(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        message = "it must be an address such as http://127.0.0.1:9000"
+        raise ValueError(message)
+    return value
+
+
+HttpAddress = Annotated[str, AfterValidator(_check_http)]
 
 
 class Settings(Strict):
@@ -29,5 +41,6 @@ class Settings(Strict):
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             variable = PREFIX + str(first["loc"][0]).upper()
-            message = f"The setting {variable} is not usable: {first['msg']}. Correct or unset it and start again."
+            reason = first["msg"].removeprefix("Value error, ")
+            message = f"The setting {variable} is not usable: {reason}. Correct or unset it and start again."
             raise StartError(message) from None

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated
+from urllib.parse import urlsplit
 
-from schemas.settings import Settings
+from pydantic import AfterValidator, Field
+
+from schemas.settings import HttpAddress, Settings
+
+
+def _check_redis(value: str) -> str:
+    if urlsplit(value).scheme not in ("redis", "rediss", "unix"):
+        message = "it must be an address such as redis://127.0.0.1:6379/0"
+        raise ValueError(message)
+    return value
 
 
 class StorageSettings(Settings):
@@ -15,9 +25,13 @@ class StorageSettings(Settings):
         description="SQLAlchemy's URL of SQLite or Postgres (`postgresql+psycopg://…`).",
     )
     database_wait_seconds: float = Field(30, ge=0, description="How long a start waits for SQL before it gives up.")
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="The broker, event logs and bells.")
-    s3_endpoint: str = Field("http://127.0.0.1:9000", description="The object store, as the parts reach it.")
-    s3_public_endpoint: str | None = Field(None, description="What presigned links use; the endpoint when unset.")
+    redis_url: Annotated[str, AfterValidator(_check_redis)] = Field(
+        "redis://127.0.0.1:6379/0", description="The broker, event logs and bells."
+    )
+    s3_endpoint: HttpAddress = Field("http://127.0.0.1:9000", description="The object store, as the parts reach it.")
+    s3_public_endpoint: HttpAddress | None = Field(
+        None, description="What presigned links use; the endpoint when unset."
+    )
     s3_region: str = Field("us-east-1", description="The object store's region.")
     s3_access_key: str = Field("", description="Its access key.")
     s3_secret_key: str = Field("", repr=False, description="Its secret key.")

@@ -10,6 +10,7 @@ from typing import Any
 from celery import Celery
 from kombu.entity import Exchange, Queue
 
+from schemas.errors import StartError
 from storage.settings import StorageSettings
 from tasks.routing import MAINTENANCE, WEBHOOKS
 from tasks.settings import TaskSettings
@@ -74,7 +75,10 @@ def __getattr__(name: str) -> Celery:
     """Make `app` when the celery command asks for it, from the environment; nobody else imports it."""
     if name != "app":
         raise AttributeError(name)
-    storage, settings = StorageSettings.read(os.environ), TaskSettings.read(os.environ)
+    try:
+        storage, settings = StorageSettings.read(os.environ), TaskSettings.read(os.environ)
+    except StartError as error:
+        sys.exit(error.message)
     if "flower" in sys.argv:
         from tasks.flower import create_flower_app  # noqa: PLC0415  # it makes its application here, and only it
 

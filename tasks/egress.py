@@ -20,7 +20,7 @@ from typing import Any
 import certifi
 import httpcore
 
-from schemas.errors import UrlRefusedError
+from schemas.errors import StartError, UrlRefusedError
 from tasks.addresses import Address, Rules, Target, read_address
 
 LOOKUP_THREADS = 64
@@ -256,7 +256,13 @@ def _trust(ca_file: str | None) -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.load_verify_locations(certifi.where())
     if ca_file:
-        context.load_verify_locations(ca_file)
+        try:
+            context.load_verify_locations(ca_file)
+        except OSError as error:  # no such file, or (an SSLError) none with certificates in it
+            raise StartError(
+                f"STOKER_EGRESS_CA_FILE names {ca_file}, which holds no certificates that can be read ({error}); name "
+                "a PEM file, or unset it."
+            ) from error
     return context
 
 

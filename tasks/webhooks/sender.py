@@ -55,7 +55,7 @@ class Sender:
         self._database = database
         self._objects = objects
         self._settings = settings
-        self._rules = read_rules(settings)
+        self._egress = Egress(read_rules(settings), ca_file=settings.egress_ca_file)
         self._delays = schedule.read_delays(settings.webhook_delays)
         self._receivers = Receivers()
         self._sending: set[asyncio.Task[None]] = set()
@@ -95,7 +95,6 @@ class Sender:
             runner.run(self._serve())
 
     async def _serve(self) -> None:
-        self._egress = Egress(self._rules, ca_file=self._settings.egress_ca_file)
         while not self._is_stopping:
             self._news.clear()
             try:
@@ -190,7 +189,7 @@ class Sender:
 
     async def _send(self, delivery: Delivery, context: Context) -> Reply:
         url, signers = _address(delivery, context)
-        target = self._rules.check(url)
+        target = self._egress.rules.check(url)
         body = self._render(delivery, context)
         now = time.time()
         headers = sign(signers.signing(now), delivery.id, int(now), body) | {"content-type": "application/json"}

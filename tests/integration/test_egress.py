@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.errors import UrlRefusedError
+from schemas.errors import StartError, UrlRefusedError
 from tasks.addresses import Address, Rules
 from tasks.egress import Egress, UnreachableError
 from tests.certificates import Authority, make_authority
@@ -49,6 +49,15 @@ async def egress(allow: str = "", names: Names | None = None, ca: Authority | No
 async def post(out: Egress, url: str, seconds: float = 5) -> int:
     target = out.rules.check(url)
     return (await out.send("POST", target, {}, b"{}", seconds=seconds, max_bytes=1000)).status
+
+
+def test_authorities_that_cannot_be_read_stop_the_start(tmp_path: Path) -> None:
+    for said in (None, "these are no certificates"):
+        file = tmp_path / "authorities.pem"
+        if said:
+            file.write_text(said)
+        with pytest.raises(StartError, match=f"^STOKER_EGRESS_CA_FILE names {file}, which holds no certificates"):
+            Egress(Rules(), ca_file=str(file))
 
 
 @pytest.fixture
