@@ -9,10 +9,13 @@ from typing import Any
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from schemas.errors import StokerError, TooManyError, UnauthenticatedError, UnavailableError
+from schemas.errors import InternalError, StokerError, TooManyError, UnauthenticatedError, UnavailableError
 from schemas.refusals import as_public
+from tasks.logs import get_logger
 
 RETRY_SECONDS = 2
+
+log = get_logger(__name__)
 
 
 def json_answer(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -23,6 +26,8 @@ def json_answer(content: Any, status: int = 200, headers: Mapping[str, str] | No
 def error_answer(error: StokerError, request_id: str | None, headers: Mapping[str, str] | None = None) -> Response:
     """Return an error as the caller may know it."""
     public = as_public(error)
+    if isinstance(public, InternalError) and not isinstance(error, InternalError):
+        log.error("A request failed for a reason that its caller may not know.", exc_info=error)
     said = dict(headers or {})
     if public.status in (TooManyError.status, UnavailableError.status):
         said["Retry-After"] = str(ceil(public.retry_after_seconds or RETRY_SECONDS))
