@@ -15,7 +15,7 @@ from storage.event_log.port import EventLog
 from storage.event_log.streams import RedisEventLog
 from storage.hints import AsyncHints
 from storage.objects.port import ObjectStore
-from storage.objects.s3 import S3ObjectStore, open_bucket
+from storage.objects.s3 import open_bucket
 from storage.redis import AsyncRedis, async_client
 from storage.settings import StorageSettings
 from tasks.dispatch import HINT_TASK
@@ -57,23 +57,11 @@ def open_services(
         task_settings=task_settings,
         catalog=catalog,
         database=database,
-        objects=open_objects(storage),
+        objects=open_bucket(storage),
         weights=Weights(partial(open_bucket, storage), Path(storage.weights_dir)),
         redis=redis,
         hints=AsyncHints(redis, HINT_TASK),
         events=RedisEventLog(redis),
         bell=RedisBell(redis),
         control=Control(redis),
-    )
-
-
-def open_objects(storage: StorageSettings) -> S3ObjectStore:
-    """Open the object store of the settings."""
-    return S3ObjectStore(
-        storage.s3_bucket,
-        endpoint=storage.s3_endpoint,
-        access_key=storage.s3_access_key,
-        secret_key=storage.s3_secret_key,
-        public_endpoint=storage.s3_public_endpoint,
-        region=storage.s3_region,
     )

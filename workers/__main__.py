@@ -14,7 +14,7 @@ from schemas.errors import StartError
 from storage import versions
 from storage.catalog import read_catalog
 from storage.database import Database, favor_writers
-from storage.objects.s3 import S3ObjectStore
+from storage.objects.s3 import open_bucket
 from storage.settings import StorageSettings
 from tasks.dispatch import declare_queues
 from tasks.logs import configure_logs, get_logger
@@ -72,23 +72,12 @@ def _run(
     database.wait_until_ready(storage.database_wait_seconds, log.warning)
     versions.check(database)
     declare_queues(database, catalog)
-    stores = Stores(storage, database, _open_objects(storage))
+    stores = Stores(storage, database, open_bucket(storage))
     if found is None:
         Maintenance(stores, settings, process.ready_file).run()
     else:
         Resident(catalog, found, stores, settings, process).run()
     database.close()
-
-
-def _open_objects(storage: StorageSettings) -> S3ObjectStore:
-    return S3ObjectStore(
-        storage.s3_bucket,
-        endpoint=storage.s3_endpoint,
-        access_key=storage.s3_access_key,
-        secret_key=storage.s3_secret_key,
-        public_endpoint=storage.s3_public_endpoint,
-        region=storage.s3_region,
-    )
 
 
 def leave(status: int) -> NoReturn:
