@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-from stoker.commands.options import pair, seconds
+from stoker.commands.options import add_command, pair, seconds
 
 STEERING = (
     ("get", "look at a batch"),
@@ -19,7 +18,7 @@ STEERING = (
 def add_batch(parser: argparse.ArgumentParser) -> None:
     """Add the actions."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
-    run = _add(actions, "run", "upload a file of requests and make a batch of it")
+    run = add_command(actions, "run", "upload a file of requests and make a batch of it")
     run.add_argument("file", type=Path, metavar="FILE", help="JSON lines, in OpenAI's format for batches")
     run.add_argument("--wait", action="store_true", help="wait for the end and download the answers")
     run.add_argument("--endpoint", metavar="URL", help="what all lines ask for; else what the first one says")
@@ -27,14 +26,14 @@ def add_batch(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--metadata", type=pair, action="append", metavar="KEY=VALUE", help="yours; may be repeated")
     run.add_argument("--webhook", metavar="URL", help="where the batch's end is told")
     _add_waiting(run, "next to FILE")
-    wait = _add(actions, "wait", "wait for a batch's end and download the answers")
+    wait = add_command(actions, "wait", "wait for a batch's end and download the answers")
     wait.add_argument("batch", metavar="BATCH")
     _add_waiting(wait, "named after BATCH, here")
-    listing = _add(actions, "list", "list your batches, newest first")
+    listing = add_command(actions, "list", "list your batches, newest first")
     listing.add_argument("--limit", type=int, default=20, metavar="N", help="how many at most (20)")
     for name, text in STEERING:
-        _add(actions, name, text).add_argument("batch", metavar="BATCH")
-    output = _add(actions, "output", "download the answers so far, in the order of the input")
+        add_command(actions, name, text).add_argument("batch", metavar="BATCH")
+    output = add_command(actions, "output", "download the answers so far, in the order of the input")
     output.add_argument("batch", metavar="BATCH")
     output.add_argument("-o", "--output", type=Path, metavar="FILE", help="else standard output")
     output.add_argument("--errors", action="store_true", help="the lines that failed, and why")
@@ -43,9 +42,3 @@ def add_batch(parser: argparse.ArgumentParser) -> None:
 def _add_waiting(parser: argparse.ArgumentParser, by_default: str) -> None:
     parser.add_argument("--timeout", type=seconds, metavar="SECONDS", help="how long to wait at most")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help=f"where the answers go; {by_default} else")
-
-
-def _add(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="JSON, for scripts")
-    return parser

@@ -1,10 +1,18 @@
-"""How the values of options are read: what is wrong with one is told before anything else happens."""
+"""How commands are declared and the values of options read: what is wrong is told before anything else happens."""
 
 from __future__ import annotations
 
 import argparse
 from datetime import datetime
 from math import isfinite
+from typing import Any
+
+
+def add_command(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
+    """Add a command, or an action of one."""
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="JSON, for scripts")
+    return parser
 
 
 def pair(text: str) -> tuple[str, str]:

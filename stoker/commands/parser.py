@@ -8,7 +8,7 @@ from typing import Any
 
 from stoker.commands.batch_words import add_batch
 from stoker.commands.lora_words import add_loras
-from stoker.commands.options import adapter_use, days, moment, once_key, pair, seconds
+from stoker.commands.options import adapter_use, add_command, days, moment, once_key, pair, seconds
 from stoker.commands.webhook_words import add_webhooks
 
 DESCRIPTION = "Submit jobs to Stoker and look after its queues. Start the platform with `stoker up`."
@@ -35,14 +35,14 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_submit(commands)
     _add_jobs(commands)
-    add_batch(_add(commands, "batch", "list your batches, run a file of requests, or steer a batch"))
+    add_batch(add_command(commands, "batch", "list your batches, run a file of requests, or steer a batch"))
     _add_queues(commands)
     _add_workers(commands)
-    _add(commands, "models", "list the models of the catalog")
-    add_loras(_add(commands, "loras", "list the adapters that you may use, add one or delete one"))
+    add_command(commands, "models", "list the models of the catalog")
+    add_loras(add_command(commands, "loras", "list the adapters that you may use, add one or delete one"))
     _add_keys(commands)
-    add_webhooks(_add(commands, "webhooks", "list your webhook endpoints, or steer them"))
-    demo = _add(commands, "demo", "run one job of every kind and show what happens")
+    add_webhooks(add_command(commands, "webhooks", "list your webhook endpoints, or steer them"))
+    demo = add_command(commands, "demo", "run one job of every kind and show what happens")
     demo.add_argument(
         "-o", "--output", default="stoker-demo", metavar="FOLDER", help="where the pictures go (stoker-demo)"
     )
@@ -53,14 +53,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="JSON, for scripts")
-    return parser
-
-
 def _add_submit(commands: Commands) -> None:
-    submit = _add(commands, "submit", "submit a job")
+    submit = add_command(commands, "submit", "submit a job")
     submit.add_argument("model", metavar="MODEL", help="a model's alias; `stoker models` lists them")
     submit.add_argument("text", metavar="TEXT", nargs="*", help="what to say, draw or embed; else stdin")
     submit.add_argument(
@@ -92,7 +86,7 @@ def _add_submit(commands: Commands) -> None:
 
 
 def _add_jobs(commands: Commands) -> None:
-    jobs = _add(commands, "jobs", "list your jobs, newest first")
+    jobs = add_command(commands, "jobs", "list your jobs, newest first")
     for name in ("status", "kind", "model", "queue"):
         jobs.add_argument(f"--{name}", metavar=name.upper())
     jobs.add_argument("--metadata", type=pair, action="append", metavar="KEY=VALUE")
@@ -107,15 +101,15 @@ def _add_jobs(commands: Commands) -> None:
         ("retry", "run a job that has ended once more, as a new one"),
         ("delete", "erase a job that has ended: input, output and bytes"),
     ):
-        _add(commands, name, text).add_argument("job", metavar="JOB")
-    result = _add(commands, "result", "download what a job produced")
+        add_command(commands, name, text).add_argument("job", metavar="JOB")
+    result = add_command(commands, "result", "download what a job produced")
     result.add_argument("job", metavar="JOB")
     result.add_argument("-o", "--output", metavar="FILE", help="a file, or a folder for all artifacts; else stdout")
     result.add_argument("--artifact", metavar="NAME", help="which one, where there are several")
 
 
 def _add_queues(commands: Commands) -> None:
-    queues = _add(commands, "queues", "list the queues, or steer one")
+    queues = add_command(commands, "queues", "list the queues, or steer one")
     actions = queues.add_subparsers(dest="action", metavar="ACTION")
     for name, text in (
         ("pause", "take no more jobs from a queue; what runs goes on"),
@@ -123,24 +117,26 @@ def _add_queues(commands: Commands) -> None:
         ("purge", "cancel every job that waits in a queue, whoever submitted it"),
         ("drain", "pause a queue and move what waits in it to another placement of its model"),
     ):
-        _add(actions, name, text).add_argument("queue", metavar="QUEUE")
+        add_command(actions, name, text).add_argument("queue", metavar="QUEUE")
 
 
 def _add_workers(commands: Commands) -> None:
-    workers = _add(commands, "workers", "list the living workers, or drain one")
+    workers = add_command(commands, "workers", "list the living workers, or drain one")
     actions = workers.add_subparsers(dest="action", metavar="ACTION")
-    _add(actions, "drain", "let a worker finish what it holds and stop").add_argument("worker", metavar="WORKER")
+    add_command(actions, "drain", "let a worker finish what it holds and stop").add_argument(
+        "worker", metavar="WORKER"
+    )
 
 
 def _add_keys(commands: Commands) -> None:
-    keys = _add(commands, "keys", "list API keys, make one or revoke one")
+    keys = add_command(commands, "keys", "list API keys, make one or revoke one")
     keys.add_argument("--caller", default=argparse.SUPPRESS, metavar="NAME", help="another caller's; * for all")
     actions = keys.add_subparsers(dest="action", metavar="ACTION")
-    create = _add(actions, "create", "make a key and print its secret, this once")
+    create = add_command(actions, "create", "make a key and print its secret, this once")
     create.add_argument("name", metavar="NAME", help="what it is for")
     create.add_argument(
         "--scope", action="append", required=True, choices=("submit", "read", "admin"), help="may be repeated"
     )
     create.add_argument("--days", type=days, metavar="N", help="it ends by itself after so many days")
     create.add_argument("--caller", default=argparse.SUPPRESS, metavar="NAME", help="whose jobs it sees")
-    _add(actions, "revoke", "revoke a key").add_argument("key", metavar="KEY", help="its id")
+    add_command(actions, "revoke", "revoke a key").add_argument("key", metavar="KEY", help="its id")
