@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from stoker.client.address import Address, find_address, make_address
+from stoker.client.errors import StokerError
 from stoker.client.exchange import Call
 from stoker.settings import client_environment
 
@@ -46,7 +47,11 @@ def form_of(call: Call) -> Iterator[dict[str, Any]]:
     if call.file is None:
         yield {"json": call.body}
         return
-    with call.file.open("rb") as content:
+    try:
+        content = call.file.open("rb")
+    except OSError as error:
+        raise StokerError(f"{call.file} cannot be read: {error.strerror}.") from None
+    with content:
         yield {"data": dict(call.body or {}), "files": {"file": (call.file.name, content)}}
 
 

@@ -75,7 +75,8 @@ def find_weights(file: Path) -> Path:
     if file.is_dir():
         found = sorted(file.glob("*.safetensors"))
         if len(found) != 1:
-            raise StokerError(f"{file} has {len(found)} .safetensors files; name one of them.")
+            what = "name one of them" if found else "name the file of an adapter, or a folder with one"
+            raise StokerError(f"{file} has {len(found) or 'no'} .safetensors files; {what}.")
         return found[0]
     if not file.is_file():
         raise StokerError(f"There is no file {file}.")

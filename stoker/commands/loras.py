@@ -8,9 +8,9 @@ from typing import Any
 
 from stoker.client import Lora, StokerError
 from stoker.commands.context import Context
+from stoker.commands.words import size
 
 HEADERS = ("ADAPTER", "NAME", "MODEL", "RANK", "SIZE", "OWNER", "IN MEMORY ON")
-KIB = 1024
 ID = "lora_"
 """How the ids of uploaded adapters begin."""
 
@@ -33,9 +33,9 @@ def _list(context: Context) -> int:
 
 def _row(lora: Lora) -> tuple[str, ...]:
     rank = "" if lora.rank is None else str(lora.rank)
-    size = "" if lora.bytes is None else f"{max(1, lora.bytes // KIB):,} KiB"
+    bytes_in_words = "" if lora.bytes is None else size(lora.bytes)
     owner = lora.source if lora.source == "catalog" else "everybody" if lora.shared else "you"
-    return lora.id, lora.name, lora.base_model, rank, size, owner, ", ".join(lora.resident_on)
+    return lora.id, lora.name, lora.base_model, rank, bytes_in_words, owner, ", ".join(lora.resident_on)
 
 
 def _add(context: Context) -> int:

@@ -104,13 +104,27 @@ def test_a_text_adapters_folder_brings_its_alpha(api: ScriptedApi, stoker: Comma
     assert b'name="alpha"\r\n\r\n4.0\r\n' in api.seen[1].body
 
 
-@pytest.mark.parametrize(("name", "said"), [("nothing", "There is no file"), (".", "has 0 .safetensors files")])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nothing", "There is no file nothing."),
+        (".", "has no .safetensors files; name the file of an adapter"),
+    ],
+)
 def test_what_is_no_file_is_not_sent(
     api: ScriptedApi, stoker: Command, capsys: pytest.CaptureFixture[str], name: str, said: str
 ) -> None:
     assert stoker("loras", "add", name, "--model", "sketch") == 1
     assert said in capsys.readouterr().err
     assert api.seen == []
+
+
+def test_a_file_that_cannot_be_read_is_named(
+    stoker: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "odd" / "odd.safetensors").mkdir(parents=True)
+    assert stoker("loras", "add", "odd", "--model", "sketch") == 1
+    assert "odd.safetensors cannot be read: Is a directory." in capsys.readouterr().err
 
 
 def test_a_refusal_is_said(
