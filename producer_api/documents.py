@@ -113,7 +113,7 @@ class PurgeAnswer(Strict):
 
 
 class DrainAnswer(Strict):
-    """What a drain did."""
+    """What a drain did: `moved` jobs and lines of batches wait in `moved_to` now."""
 
     object: Literal["queue.drain"]
     name: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from producer_api.services import Services
@@ -12,26 +12,18 @@ from producer_api.webhooks import Webhooks
 from producer_api.workers import worker_view
 from schemas.base import JsonObject
 from schemas.errors import FaultError, NotFoundError
-from storage import queues, workers
+from storage import batch_upkeep, queues, workers
 from storage.queues import Depth, QueueRow
 from storage.workers import WorkerRow
 from tasks.dispatch import Dispatcher, QueueLoad, hint_width, percentiles
 from tasks.freshness import Fresh
-from tasks.routing import placements_of
+from tasks.routing import parse_queue, placements_of
 
 DEPTH_SECONDS = 1.0
 """Counting a million rows takes a while: whoever asks again within this time gets the same figures."""
 ROWS_AT_ONCE = 1000
 """A million rows at once would keep every other writer waiting."""
 UNKNOWN_SLOTS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Drained:
-    """What a drain did."""
-
-    moved_to: str | None
-    moved: int
 
 
 class Queues:
@@ -57,14 +49,14 @@ class Queues:
         for view in await self.list():
             if view["name"] == name:
                 return view
-        raise NotFoundError(f"There is no queue '{name[:100]}'; GET /v1/queues lists those there are.")
+        raise _unknown(name)
 
     async def pause(self, name: str, *, paused: bool) -> None:
         """Stop or resume the claims of a queue; a resumed one is hinted at once."""
         if not await self._services.database.atransact(
             lambda connection: queues.pause(connection, name, paused=paused)
         ):
-            raise NotFoundError(f"There is no queue '{name[:100]}'; GET /v1/queues lists those there are.")
+            raise _unknown(name)
         self._forget()
         if not paused:
             self._hint(name)
@@ -84,20 +76,25 @@ class Queues:
         self._forget()
         return canceled
 
-    async def drain(self, name: str) -> Drained:
-        """Pause a queue and give what waits in it to the model's least loaded other placement that has workers."""
+    async def drain(self, name: str) -> JsonObject:
+        """Pause a queue and give what waits in it to the model's least loaded other placement that has workers.
+
+        That is jobs and lines of batches alike: nobody else takes them from a paused queue.
+        """
         await self.pause(name, paused=True)
         target = await self._sibling(name)
-        if target is None:
-            return Drained(None, 0)
-        batch = ROWS_AT_ONCE
         moved = 0
-        while batch == ROWS_AT_ONCE:
-            batch = await self._services.database.atransact(lambda c: queues.move(c, name, target, ROWS_AT_ONCE))
-            moved += batch
-        self._forget()
-        self._hint(target)
-        return Drained(target, moved)
+        if target is not None:
+            for move in (queues.move, batch_upkeep.move):
+                batch = ROWS_AT_ONCE
+                while batch == ROWS_AT_ONCE:
+                    batch = await self._services.database.atransact(
+                        partial(move, source=name, target=target, limit=ROWS_AT_ONCE)
+                    )
+                    moved += batch
+            self._forget()
+            self._hint(target)
+        return {"moved_to": target, "moved": moved}
 
     def _forget(self) -> None:
         """Show at once what was just done; other processes show it within a second."""
@@ -106,14 +103,14 @@ class Queues:
 
     async def _sibling(self, name: str) -> str | None:
         loads = await self._dispatcher.loads()
-        model = self._services.catalog.models.get(name.split(".")[1])
+        model = self._services.catalog.models.get(parse_queue(name).model)
         others = [place.queue for place in placements_of(model) if place.queue != name] if model else []
         known = {queue: loads.get(queue, QueueLoad()) for queue in others}
         usable = {queue: load for queue, load in known.items() if load.slots and not load.paused}
         return min(usable, key=lambda queue: usable[queue].waiting / usable[queue].slots, default=None)
 
     def _hint(self, name: str) -> None:
-        model = self._services.catalog.models.get(name.split(".")[1])
+        model = self._services.catalog.models.get(parse_queue(name).model)
         self._services.hints.send(name, width=hint_width(model.max_in_flight if model else UNKNOWN_SLOTS))
 
     async def _hints(self, names: Sequence[str]) -> dict[str, int]:
@@ -121,6 +118,10 @@ class Queues:
             return await self._services.hints.depths(names)
         except FaultError:
             return {}
+
+
+def _unknown(name: str) -> NotFoundError:
+    return NotFoundError(f"There is no queue '{name[:100]}'; GET /v1/queues lists those there are.")
 
 
 def _read_all(connection: Any) -> tuple[list[QueueRow], list[WorkerRow]]:
@@ -161,8 +162,3 @@ def _worst(name: str, living: Sequence[WorkerRow]) -> dict[str, float]:
         for percentile, milliseconds in percentiles(worker, name).items():
             worst[percentile] = max(milliseconds, worst.get(percentile, 0.0))
     return worst
-
-
-def drained_view(drained: Drained) -> JsonObject:
-    """Return what a drain did."""
-    return asdict(drained)

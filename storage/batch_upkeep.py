@@ -82,9 +82,9 @@ def fail_removed_models(connection: sa.Connection, known: Sequence[str]) -> int:
     return len(failed)
 
 
-def move(connection: sa.Connection, source: str, target: str) -> int:
-    """Give waiting lines of a queue to a sibling; their rank stays."""
-    waiting = sa.select(batch_lines.c.id).where(batch_lines.c.queue == source, QUEUED_LINE).limit(UPKEEP_LINES)
+def move(connection: sa.Connection, source: str, target: str, limit: int = UPKEEP_LINES) -> int:
+    """Give waiting lines of a queue to a sibling, up to limit; their rank stays."""
+    waiting = sa.select(batch_lines.c.id).where(batch_lines.c.queue == source, QUEUED_LINE).limit(limit)
     which = batch_lines.c.id.in_(waiting.with_for_update(skip_locked=True))
     return connection.execute(sa.update(batch_lines).where(which).values(queue=target)).rowcount
 

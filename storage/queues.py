@@ -13,6 +13,9 @@ from storage.jobs import RUNNING, WAITING, counted_up_to, ending_queued, untouch
 from storage.rows import Ended
 from storage.tables import IS_CLAIMABLE, IS_RUNNING, IS_SCHEDULED, IS_SUSPECT, batch_lines, jobs, queues
 
+MOVED_TOGETHER = 5_000
+"""A statement over all that waits, say a million rows, would keep every other writer waiting."""
+
 
 @dataclass(frozen=True, slots=True)
 class QueueRow:
@@ -129,7 +132,7 @@ def depths(connection: sa.Connection) -> dict[str, Depth]:
     return {name: Depth(**count) for name, count in counts.items()}
 
 
-def move(connection: sa.Connection, source: str, target: str, limit: int | None = None) -> int:
+def move(connection: sa.Connection, source: str, target: str, limit: int = MOVED_TOGETHER) -> int:
     """Give waiting jobs of a queue to a sibling, up to limit; their rank stays, so they stand there by their age."""
     waiting = untouched(jobs.c.queue == source, WAITING, limit=limit)
     return connection.execute(sa.update(jobs).where(jobs.c.id.in_(waiting)).values(queue=target)).rowcount

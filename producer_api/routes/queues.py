@@ -8,7 +8,6 @@ from starlette.responses import Response
 from producer_api.answers import json_answer
 from producer_api.documents import DrainAnswer, PurgeAnswer, QueueAnswer, QueueList
 from producer_api.openapi import answers
-from producer_api.queues import drained_view
 from producer_api.state import Admin, ApiHere, Reader
 from schemas.errors import NotFoundError
 
@@ -50,5 +49,4 @@ async def purge_queue(api: ApiHere, _: Admin, name: str) -> Response:
 @router.post("/{name}/drain", responses=answers(200, DrainAnswer, NotFoundError))
 async def drain_queue(api: ApiHere, _: Admin, name: str) -> Response:
     """Pause a queue and move what waits in it to another placement of the model, where one has workers."""
-    drained = await api.queues.drain(name)
-    return json_answer({"object": "queue.drain", "name": name, **drained_view(drained)})
+    return json_answer({"object": "queue.drain", "name": name, **await api.queues.drain(name)})

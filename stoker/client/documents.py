@@ -250,7 +250,7 @@ class Queue(Document):
 
 
 class Drain(Document):
-    """What draining a queue did: `moved` jobs wait in `moved_to` now."""
+    """What draining a queue did: `moved` jobs and lines of batches wait in `moved_to` now."""
 
     name = Field[str]()
     moved_to = Field[str | None]()

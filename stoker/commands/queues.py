@@ -49,7 +49,7 @@ def _steer(context: Context, action: str, name: str) -> int:
     elif action == "drain":
         drain = client.drain_queue(name)
         told = dict(drain.raw)
-        said = f"{name} is paused; {drain.moved} waiting jobs moved to {drain.moved_to}."
+        said = f"{name} is paused; {drain.moved} waiting jobs and lines moved to {drain.moved_to}."
         if drain.moved_to is None:
             said = f"{name} is paused; what waits stays: no other placement of its model has a worker."
     else:

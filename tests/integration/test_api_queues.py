@@ -7,7 +7,9 @@ import pytest
 
 from producer_api.documents import DrainAnswer, ModelAnswer, ModelList, PurgeAnswer, QueueAnswer, QueueList, WorkerList
 from schemas.base import JsonObject
+from schemas.batches import Endpoint
 from tests.api import QUEUE, Desk
+from tests.integration.batches import Office
 
 FIRST, SECOND = "embedding.twin.cpu0", "embedding.twin.cpu1"
 EMBED: JsonObject = {"kind": "embedding", "model": "twin", "input": {"texts": ["x"]}}
@@ -90,6 +92,21 @@ async def test_a_drained_queue_gives_its_jobs_to_a_sibling_with_workers(desk: De
     assert other.claim().id == ids[0]
     with pytest.raises(ValueError, match="not enough values"):
         worker.claim()
+
+
+@pytest.mark.usefixtures("small_steps")
+async def test_a_drained_queue_gives_the_lines_of_batches_away_too(desk: Desk) -> None:
+    desk.worker(FIRST)
+    desk.worker(SECOND)
+    office = Office(desk.database, desk.objects, desk.services.catalog)
+    body: JsonObject = {"model": "twin", "input": "x"}
+    line: JsonObject = {"method": "POST", "url": Endpoint.EMBEDDINGS, "body": body}
+    office.publish([{"custom_id": str(n), **line} for n in range(10)], endpoint=Endpoint.EMBEDDINGS)
+    there = (await queue(desk, FIRST)).depth.lines
+    assert there
+    drained = DrainAnswer.model_validate_json(await steer(desk, FIRST, "drain"))
+    assert (drained.moved_to, drained.moved) == (SECOND, there)
+    assert [(await queue(desk, name)).depth.lines for name in (FIRST, SECOND)] == [0, 10]
 
 
 async def test_a_drain_without_a_sibling_only_pauses(desk: Desk) -> None:
