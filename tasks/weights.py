@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import shutil
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,6 +18,7 @@ PACKAGE = "package:"
 BUCKET = "s3://"
 LOCAL = ("/", "./", "../", "~")
 PAGE_OBJECTS = 1000
+PIECE_BYTES = 4 * 2**20
 MARKS = ("modules.json", "config.json")
 """Files that say: this is a model's folder."""
 
@@ -55,13 +57,19 @@ class Weights:
         return _fetch_from_hub(source, revision, names)
 
     def _fetch(self, source: str, names: Sequence[str] = ()) -> Path:
-        name, _, prefix = source.removeprefix(BUCKET).partition("/")
         folder = self._folder / hashlib.sha256(" ".join((source, *names)).encode()).hexdigest()[:16]
-        if folder.is_dir():
-            return folder
+        if not folder.is_dir():
+            with _alone(folder):
+                if not folder.is_dir():
+                    self._fetch_into(folder, source, names)
+        return folder
+
+    def _fetch_into(self, folder: Path, source: str, names: Sequence[str]) -> None:
+        name, _, prefix = source.removeprefix(BUCKET).partition("/")
         log.info("Fetching the model.", source=source)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(dir=self._folder))
+        unfinished = folder.with_suffix(".part")
+        shutil.rmtree(unfinished, ignore_errors=True)  # of a worker that was killed while it fetched
+        unfinished.mkdir()
         try:
             if not _download(self.open_bucket(name), f"{prefix.rstrip('/')}/", unfinished, names):
                 raise StartError(f"There is nothing at {source}; upload the model or correct 'source'.")
@@ -73,7 +81,15 @@ class Weights:
             ) from fault
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-        return folder
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time fetch what shall lie in a folder; the others wait and find it there."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _download(bucket: ObjectStore, prefix: str, folder: Path, names: Sequence[str]) -> int:
@@ -83,15 +99,24 @@ def _download(bucket: ObjectStore, prefix: str, folder: Path, names: Sequence[st
         page = bucket.list(prefix, after, PAGE_OBJECTS)
         for found in page:
             name = found.key.removeprefix(prefix)
-            if names and name not in names:
+            if found.key.endswith("/") or (names and name not in names):  # consoles mark folders with empty objects
                 continue
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(bucket.get(found.key))
+            _save(bucket, found.key, folder / name)
             count += 1
         if len(page) < PAGE_OBJECTS:
             return count
         after = page[-1].key
+
+
+def _save(bucket: ObjectStore, key: str, path: Path) -> None:
+    reader = bucket.open_read(key)  # which refuses keys that are no paths below the folder
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            while piece := reader.read(PIECE_BYTES):
+                file.write(piece)
+    finally:
+        reader.close()
 
 
 def _fetch_from_hub(source: str, revision: str, names: Sequence[str]) -> Path:

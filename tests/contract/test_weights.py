@@ -1,6 +1,9 @@
 """Where a model's files come from: packages, folders, buckets, hubs."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -71,8 +74,41 @@ def test_half_a_model_is_not_taken_for_one(bucket: ObjectStore, tmp_path: Path) 
 
     with pytest.raises(StartError, match="s3://shelf/models/mini could not be fetched"):
         Weights(Buckets(Sick()), tmp_path).locate("s3://shelf/models/mini")
-    assert files_in(str(tmp_path)) == {}
+    assert set(files_in(str(tmp_path)).values()) == {b""}  # a lock
     assert files_in(Weights(Buckets(bucket), tmp_path).locate("s3://shelf/models/mini")) == FILES
+
+
+def test_what_marks_a_folder_is_no_file(bucket: ObjectStore, tmp_path: Path) -> None:
+    class Console(MemoryObjectStore):
+        def list(self, prefix: str, after: str | None, limit: int) -> Sequence[StoredObject]:
+            at = datetime.now(UTC)
+            marks = [StoredObject(key, at, 0) for key in ("models/mini/", "models/mini/1_Pooling/")]
+            return sorted((*marks, *bucket.list(prefix, after, limit)), key=lambda found: found.key)
+
+        def open_read(self, key: str) -> BytesIO:
+            return BytesIO(bucket.get(key))
+
+    assert files_in(Weights(Buckets(Console()), tmp_path).locate("s3://shelf/models/mini")) == FILES
+
+
+def test_workers_that_start_together_fetch_a_model_once(bucket: ObjectStore, tmp_path: Path) -> None:
+    buckets = Buckets(bucket)
+
+    def start(_: int) -> str:
+        return Weights(buckets, tmp_path).locate("s3://shelf/models/mini")
+
+    with ThreadPoolExecutor(4) as threads:
+        folders = set(threads.map(start, range(4)))
+    assert [files_in(folder) for folder in folders] == [FILES]
+    assert buckets.asked == ["shelf"]
+
+
+def test_what_a_killed_fetch_left_is_swept_away(bucket: ObjectStore, tmp_path: Path) -> None:
+    folder = Path(Weights(Buckets(bucket), tmp_path).locate("s3://shelf/models/mini"))
+    left = folder.rename(folder.with_suffix(".part"))
+    (left / "half").touch()
+    assert files_in(Weights(Buckets(bucket), tmp_path).locate("s3://shelf/models/mini")) == FILES
+    assert not left.exists()
 
 
 def test_an_empty_place_is_said_so(bucket: ObjectStore, tmp_path: Path) -> None:
