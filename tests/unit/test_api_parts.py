@@ -77,6 +77,16 @@ def test_compose_runs_the_table(ours: Catalog, compose: dict[str, Any]) -> None:
     assert compose["services"]["migrate"]["command"] == ["python", "-m", "producer_api", "migrate"]
 
 
+def test_compose_keeps_what_engines_fetched(compose: dict[str, Any]) -> None:
+    engines = [service for service in compose["services"].values() if service.get("image") == "stoker-engine"]
+    assert engines
+    for service in engines:
+        [kept] = [volume.partition(":")[2] for volume in service["volumes"]]
+        assert all(
+            Path(service["environment"][name]).parent == Path(kept) for name in ("STOKER_WEIGHTS_DIR", "HF_HOME")
+        )
+
+
 def test_compose_gives_a_draining_worker_the_time_it_needs(ours: Catalog, compose: dict[str, Any]) -> None:
     for row in table(ours):
         allowed = compose["services"][row.name].get("stop_grace_period", "10s")
