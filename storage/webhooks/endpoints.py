@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from storage.clock import db_now
 from storage.jobs import RUNNING, WAITING, untouched
-from storage.tables import jobs, webhook_deliveries, webhook_endpoints
+from storage.tables import IS_UNFINISHED, batches, jobs, webhook_deliveries, webhook_endpoints
 from storage.webhooks.secrets import Secrets, make_secret, rotated
 
 FAILING_DAYS = 5
@@ -59,7 +59,10 @@ class NewEndpoint:
 
 
 def create(connection: sa.Connection, new: NewEndpoint, limit: int) -> Endpoint | None:
-    """Register an endpoint and have the caller's unfinished jobs look for it; None when there are `limit` already."""
+    """Register an endpoint and have the caller's unfinished jobs and batches look for it.
+
+    None when there are `limit` already.
+    """
     owned = sa.select(sa.func.count()).where(webhook_endpoints.c.caller_id == new.caller_id)
     if connection.execute(owned).scalar_one() >= limit:
         return None
@@ -67,6 +70,11 @@ def create(connection: sa.Connection, new: NewEndpoint, limit: int) -> Endpoint 
     connection.execute(
         sa.insert(webhook_endpoints).values(**said, enabled=1, secret=make_secret(), created_at=db_now())
     )
+    running = sa.select(batches.c.number).where(
+        batches.c.caller_id == new.caller_id, IS_UNFINISHED, batches.c.webhook.is_(None)
+    )
+    locked = connection.execute(running.order_by(batches.c.number).with_for_update()).scalars().all()
+    connection.execute(sa.update(batches).where(batches.c.number.in_(locked)).values(webhook=new.links))
     for unfinished in (WAITING, RUNNING):
         silent = untouched(jobs.c.caller_id == new.caller_id, unfinished, jobs.c.webhook.is_(None))
         connection.execute(sa.update(jobs).where(jobs.c.id.in_(silent)).values(webhook=new.links))

@@ -26,7 +26,8 @@ ALL = " ".join(BATCH_EVENTS)
 def add(database: Database, webhook: str | None, **changes: Any) -> BatchRow:
     """A batch with this webhook."""
     said: dict[str, Any] = {"endpoint": "/v1/embeddings", "input_file_id": "file_1", "completion_window": "24h"}
-    new = NewBatch(id=new_id("batch"), caller_id=CALLER, window_seconds=60, webhook=webhook, **said | changes)
+    said |= {"caller_id": CALLER, "window_seconds": 60, "webhook": webhook, **changes}
+    new = NewBatch(id=new_id("batch"), **said)
     return database.transact(lambda connection: batches.add(connection, new))
 
 
@@ -54,6 +55,23 @@ async def test_a_batch_that_ends_is_told_with_the_batch(database: Database, stat
     assert said["type"] == f"batch.{status}"
     assert said["data"] == batch_view(ended)
     assert BatchAnswer.model_validate_json(json.dumps(said["data"])).request_counts.failed == 1
+    assert len(log(database)) == 1
+
+
+async def test_a_new_endpoint_hears_of_the_batches_that_run_already(database: Database) -> None:
+    running, ended = add(database, None), add(database, None)
+    another, own = add(database, None, caller_id="another"), add(database, hook("http://own.test", ALL))
+    end(database, ended, "completed")
+    async with run_receiver() as receiver:
+        register(database, receiver, "batch.completed")
+        with run_sender(database) as sender:
+            assert end(database, own, "in_progress").webhook == own.webhook
+            end(database, another, "completed")
+            end(database, running, "completed")
+            sender.poke()
+            [received] = await receiver.until(1)
+            await until_status(database, "delivered")
+    assert json.loads(received.body)["data"]["id"] == running.id
     assert len(log(database)) == 1
 
 
