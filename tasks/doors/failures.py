@@ -6,6 +6,7 @@ import re
 
 from schemas.base import JsonObject
 from schemas.errors import (
+    AdapterGoneError,
     ContextLengthError,
     DoorTimeoutError,
     EngineFailedError,
@@ -14,6 +15,7 @@ from schemas.errors import (
     InvalidError,
     JobTimeoutError,
     MalformedError,
+    ModelNotFoundError,
     StokerError,
 )
 from schemas.jobs import Kind
@@ -55,4 +57,6 @@ def failure_of(error: JsonObject) -> StokerError:
         return ContextLengthError(message, param="input")
     if code == EngineRefusedError.code:
         return InvalidError(message, param="input")
+    if code == AdapterGoneError.code:
+        return ModelNotFoundError(message, param="model")  # where doors name an adapter
     return DoorTimeoutError(message) if code == JobTimeoutError.code else EngineFailedError(message)

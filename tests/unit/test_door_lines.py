@@ -10,6 +10,7 @@ from schemas.batches import Endpoint
 from schemas.catalog import Catalog
 from schemas.embedding import EmbeddingInput
 from schemas.errors import (
+    AdapterGoneError,
     EngineError,
     EngineRefusedError,
     InputTooLongError,
@@ -153,6 +154,7 @@ def test_what_is_wrong_with_a_line_is_said_as_its_door_says_it(
     [
         (EngineError("It broke."), 500, "engine_failed"),
         (EngineRefusedError("Never."), 400, "invalid"),
+        (AdapterGoneError("It is gone."), 404, "model_not_found"),
         (InputTooLongError("Too long."), 400, "context_length_exceeded"),
         (JobTimeoutError(), 504, "door_timeout"),
     ],
