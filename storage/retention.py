@@ -43,10 +43,12 @@ def release_scheduled(connection: sa.Connection) -> list[str]:
     return sorted(set(connection.execute(RELEASE).scalars()))
 
 
-def past_retention(connection: sa.Connection, limit: int) -> list[str]:
-    """Return jobs whose bytes were kept as long as promised."""
+def past_retention(connection: sa.Connection, limit: int) -> dict[str, bool]:
+    """Return jobs whose bytes were kept as long as promised, each with whether its rows name objects."""
     due = sa.and_(jobs.c.erased_at.is_(None), jobs.c.retained_until.is_not(None), jobs.c.retained_until <= db_now())
-    return list(connection.execute(sa.select(jobs.c.id).where(due).limit(limit)).scalars())
+    has_objects = sa.or_(jobs.c.artifacts != "[]", job_inputs.c.object_key.is_not(None))
+    query = sa.select(jobs.c.id, has_objects).outerjoin_from(jobs, job_inputs, job_inputs.c.job_id == jobs.c.id)
+    return {job_id: bool(has) for job_id, has in connection.execute(query.where(due).limit(limit))}
 
 
 def erase(connection: sa.Connection, job_ids: Sequence[str], *, hide: bool) -> list[str]:
@@ -65,13 +67,14 @@ def erase(connection: sa.Connection, job_ids: Sequence[str], *, hide: bool) -> l
 
 
 def forget(connection: sa.Connection, rows_kept_seconds: float, keys_kept_seconds: float, limit: int) -> int:
-    """Delete the rows of jobs erased long ago and idempotency keys past their time; return how many rows went."""
+    """Delete rows of jobs erased long ago and old idempotency keys, up to limit of each; return how many."""
     old = sa.select(jobs.c.id).where(jobs.c.erased_at <= db_now() - rows_kept_seconds).limit(limit)
     gone = connection.execute(sa.delete(jobs).where(jobs.c.id.in_(old))).rowcount
     is_alive = sa.exists().where(jobs.c.id == idempotency_keys.c.job_id, ~IS_TERMINAL)
     is_old = idempotency_keys.c.created_at <= db_now() - keys_kept_seconds
-    connection.execute(sa.delete(idempotency_keys).where(is_old, ~is_alive))
-    return gone
+    keys = sa.select(idempotency_keys.c.caller_id, idempotency_keys.c.key).where(is_old, ~is_alive).limit(limit)
+    which = sa.tuple_(idempotency_keys.c.caller_id, idempotency_keys.c.key).in_(keys)
+    return gone + connection.execute(sa.delete(idempotency_keys).where(which)).rowcount
 
 
 def referenced_objects(connection: sa.Connection, job_ids: Sequence[str]) -> dict[str, bool]:

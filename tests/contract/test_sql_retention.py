@@ -92,10 +92,23 @@ def test_retention_passes_from_the_end_on(database: Database) -> None:
     short, long = ended_job(database, retention_seconds=0.0), ended_job(database)
     submit(database, retention_seconds=0.0)
     time.sleep(0.01)
-    assert database.read(lambda connection: retention.past_retention(connection, 10)) == [short]
+    assert database.read(lambda connection: retention.past_retention(connection, 10)) == {short: True}
     erase(database, short)
-    assert database.read(lambda connection: retention.past_retention(connection, 10)) == []
+    assert database.read(lambda connection: retention.past_retention(connection, 10)) == {}
     assert status_of(database, long) == "succeeded"
+
+
+def test_past_retention_says_who_has_objects(database: Database) -> None:
+    without = submit(database, rank=-1.0, retention_seconds=0.0)
+    finish(database, claim_one(database), output='{"a":1}', artifacts="[]")
+    failed = submit(database, rank=-1.0, retention_seconds=0.0)
+    finish(database, claim_one(database), Status.FAILED)
+    large = new_job(rank=-1.0, retention_seconds=0.0)
+    database.write(jobs.submit, Submission(large, None, "jobs/large/input.json"))
+    finish(database, claim_one(database), artifacts="[]")
+    time.sleep(0.01)
+    found = database.read(lambda connection: retention.past_retention(connection, 10))
+    assert found == {without: False, failed: False, large.id: True}
 
 
 def test_past_retention_is_limited(database: Database) -> None:
@@ -155,6 +168,14 @@ def test_an_idempotency_key_is_remembered_for_its_time(database: Database) -> No
     finish(database, claim_one(database))
     forget(database)
     assert submit_once(database).job_id == first.job_id
+
+
+def test_old_idempotency_keys_are_forgotten_step_by_step(database: Database) -> None:
+    for number in range(3):
+        job = new_job(created_at=time.time() - DAY - 100)
+        database.write(jobs.submit, Submission(job, "{}", None, f"key{number}", "print"))
+        finish(database, claim_one(database))
+    assert [forget(database, rows_kept=DAY, limit=2) for _ in range(3)] == [2, 1, 0]
 
 
 def test_an_idempotency_key_is_forgotten_after_its_time(database: Database) -> None:

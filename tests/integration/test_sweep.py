@@ -1,6 +1,7 @@
 """The sweep erases what was kept as promised, finds orphans, and leaves everything else alone."""
 
 import time
+from collections.abc import Sequence
 
 import pytest
 
@@ -13,7 +14,7 @@ from storage.database import Database
 from storage.files import NewFile
 from storage.objects.memory import MemoryObjectStore
 from storage.objects.port import adapter_key, awaited_key, file_key, object_key
-from tasks import orphans
+from tasks import orphans, sweep
 from tasks.settings import TaskSettings
 from tasks.sweep import Sweep
 from tests.contract.sql import claim_one, finish, row, submit
@@ -68,10 +69,7 @@ def test_what_is_past_its_retention_is_erased(world: World) -> None:
     old, _ = world.ended_job(NOW)
     young, kept = world.ended_job(3600)
     time.sleep(0.01)
-    assert (
-        world.sweep.run()
-        == "erase_retained 1, delete_files 0, delete_adapters 0, delete_orphans 0, abort_uploads 0, forget 0"
-    )
+    assert world.sweep.run() == did(erase_retained=1)
     found = row(world.database, old)
     assert (found.status, found.output, found.artifacts) == ("succeeded", None, None)
     assert found.erased_at is not None
@@ -139,10 +137,7 @@ def add_file(world: World, kept_seconds: float | None = None) -> str:
 def test_files_are_deleted_when_their_time_has_come(world: World) -> None:
     _, kept = add_file(world, -1.0), [add_file(world, 3600.0), add_file(world)]
     time.sleep(0.01)
-    assert (
-        world.sweep.run()
-        == "erase_retained 0, delete_files 1, delete_adapters 0, delete_orphans 0, abort_uploads 0, forget 0"
-    )
+    assert world.sweep.run() == did(delete_files=1)
     assert world.keys() == kept
 
 
@@ -216,7 +211,39 @@ def test_rows_of_jobs_erased_long_ago_are_forgotten(database: Database) -> None:
     world.ended_job(NOW)
     world.ended_job(3600)
     time.sleep(0.01)
-    assert (
-        world.sweep.run()
-        == "erase_retained 1, delete_files 0, delete_adapters 0, delete_orphans 0, abort_uploads 0, forget 1"
-    )
+    assert world.sweep.run() == did(erase_retained=1, forget=1)
+
+
+def test_more_than_a_step_takes_is_done_in_one_sweep(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "STEP_ROWS", 2)
+    world = World(database, rows_kept_seconds=0)
+    for _ in range(5):
+        world.ended_job(NOW)
+        add_file(world, -1.0)
+    time.sleep(0.01)
+    assert world.sweep.run() == did(erase_retained=5, delete_files=5, forget=5)
+    assert world.keys() == []
+
+
+def test_a_duty_that_finds_ever_more_leaves_the_others_their_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "STEP_ROWS", 2)
+    monkeypatch.setattr(sweep, "DUTY_SHARE", 0.0)
+    world = World(database)
+    for _ in range(5):
+        world.ended_job(NOW)
+    time.sleep(0.01)
+    assert [world.sweep.run() for _ in range(3)] == [did(erase_retained=count) for count in (2, 2, 1)]
+
+
+def test_a_sweep_does_not_begin_before_another_is_over(world: World) -> None:
+    def sweep_again(_: Sequence[str]) -> None:
+        told.append(world.sweep.run())
+
+    told: list[str] = []
+    world.sweep = Sweep(world.database, world.objects, TaskSettings(), erase_events=sweep_again)
+    world.ended_job(NOW)
+    time.sleep(0.01)
+    assert world.sweep.run() == did(erase_retained=1)
+    assert set(told) == {"the sweep before this one is not over"}
