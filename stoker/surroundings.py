@@ -11,7 +11,6 @@ PREFERRED_PORTS = {"api": 8000, "flower": 5555, "redis": 16379, "s3": 19000}
 PORTS = range(1, 65_536)
 HOST = "127.0.0.1"
 BUCKET = "stoker"
-CLIENT_VARIABLES = ("STOKER_URL", "STOKER_API_KEY", "STOKER_FLOWER_URL")
 
 
 def choose_ports(settings: Settings, say: Callable[[str], None]) -> dict[str, int]:
@@ -43,7 +42,6 @@ def part_environment(settings: Settings, state: StateFolder, ports: dict[str, in
     threads = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     chosen = {
         "STOKER_ENVIRONMENT": "development",
-        "STOKER_STATE_DIR": str(state.path),
         "STOKER_CATALOG": "models.toml",
         "STOKER_DATABASE_URL": f"sqlite+pysqlite:///{state.data / 'stoker.db'}",
         "STOKER_REDIS_URL": f"redis://{HOST}:{ports['redis']}/0",
@@ -52,9 +50,9 @@ def part_environment(settings: Settings, state: StateFolder, ports: dict[str, in
         "STOKER_S3_ACCESS_KEY": secrets.s3_access_key,
         "STOKER_S3_SECRET_KEY": secrets.s3_secret_key,
         "STOKER_S3_BUCKET": BUCKET,
+        "STOKER_WEIGHTS_DIR": str(state.path / "weights"),
         "STOKER_API_HOST": HOST,
         "STOKER_API_PORT": str(ports["api"]),
-        "STOKER_FLOWER_PORT": str(ports["flower"]),
         # So that a webhook can reach a receiver on this machine.
         "STOKER_EGRESS_ALLOW": "127.0.0.0/8,::1/128",
         "STOKER_EGRESS_PORTS": "1-65535",

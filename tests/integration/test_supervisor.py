@@ -52,9 +52,8 @@ def test_parts_are_told_where_everything_is(tmp_path: Path) -> None:
         assert {name: seen[name] for name in given} == {name: it.environment[name] for name in given}
         assert seen["STOKER_S3_PUBLIC_ENDPOINT"] == it.environment["STOKER_S3_ENDPOINT"]
         assert seen["STOKER_DATABASE_URL"] == f"sqlite+pysqlite:///{it.state}/data/stoker.db"
-        assert seen["STOKER_STATE_DIR"] == str(it.state)
+        assert seen["STOKER_WEIGHTS_DIR"] == f"{it.state}/weights"
         assert seen["STOKER_API_PORT"] == str(run["ports"]["api"])
-        assert seen["STOKER_FLOWER_PORT"] == str(run["ports"]["flower"])
         assert seen["STOKER_ENVIRONMENT"] == "development"
         assert seen["OMP_WAIT_POLICY"] == "PASSIVE"
         assert seen["STOKER_READY_FILE"] == str(it.state / "ready" / "own")
