@@ -52,10 +52,10 @@ class Client:
         port, headers = int(stack.url.rpartition(":")[2]), {"Authorization": f"Bearer {stack.key}"}
         return cls(port, headers, await Connection.open(port, headers))
 
-    async def submit(self, tokens: int) -> str:
+    async def submit(self, tokens: int, model: str = "steady") -> str:
         """Submit a job that says so many tokens; return its id."""
         given = {"prompt": f"fake:tokens={tokens}", "max_tokens": tokens}
-        answer = await self.calls.request("POST", "/v1/jobs", {"kind": "text", "model": "steady", "input": given})
+        answer = await self.calls.request("POST", "/v1/jobs", {"kind": "text", "model": model, "input": given})
         if answer.status != 202:
             raise RuntimeError(f"a submit was answered with {answer.status}: {answer.body}")
         return str(answer.body["id"])

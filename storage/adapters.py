@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from schemas.errors import ConflictError
 from storage.clock import db_now
 from storage.dialects import insert_new
-from storage.tables import adapters, jobs
+from storage.tables import IS_UNFINISHED, adapters, batches, jobs
 
 EVERYBODY = ""
 """The owner of what all callers may use."""
@@ -205,7 +205,11 @@ def forget(connection: sa.Connection, awaited_seconds: float) -> list[str]:
 
 def _used(connection: sa.Connection) -> frozenset[str]:
     query = sa.select(jobs.c.adapters).distinct().where(jobs.c.adapters.is_not(None), jobs.c.finished_at.is_(None))
-    return frozenset(one for names in connection.execute(query).scalars() for one in names.split())
+    of_jobs = frozenset(one for names in connection.execute(query).scalars() for one in names.split())
+    busy = sa.select(batches.c.caller_id).where(IS_UNFINISHED)
+    is_busy = sa.or_(adapters.c.caller_id.in_(busy), sa.and_(adapters.c.caller_id == EVERYBODY, busy.exists()))
+    of_batches = sa.select(adapters.c.id).where(adapters.c.deleted_at.is_not(None), is_busy)  # any line may name them
+    return of_jobs | frozenset(connection.execute(of_batches).scalars())
 
 
 def with_objects(connection: sa.Connection, objects: Sequence[str]) -> dict[str, bool]:

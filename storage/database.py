@@ -60,9 +60,9 @@ class Database:
         """Run one write; it is durable when this returns. Concurrent writes share a commit."""
         return self._group.run(operation, argument)  # type: ignore[no-any-return]  # results are as typed as the operation
 
-    async def awrite(self, operation: Write[Argument, Result], argument: Argument) -> Result:
-        """Like write, without blocking the event loop."""
-        return await self._group.arun(operation, argument)  # type: ignore[no-any-return]  # as above
+    async def awrite(self, operation: Write[Argument, Result], argument: Argument, *, later: bool = False) -> Result:
+        """Like write, without blocking the event loop; what may come later lets others go first."""
+        return await self._group.arun(operation, argument, later=later)  # type: ignore[no-any-return]  # as above
 
     def transact(self, work: Callable[[sa.Connection], Result]) -> Result:
         """Run work in a transaction of its own: for rare or long writes. A deadlock runs it anew."""

@@ -1,9 +1,13 @@
-"""Group commit, leader and follower: whoever finds the door free goes alone, the next leader takes all who wait."""
+"""Group commit, leader and follower: whoever finds the door free goes alone, the next leader takes all who wait.
+
+What may come later lets the others go first, and never shares their commit while it has not waited for long.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,14 +21,17 @@ Commit = Callable[[list[tuple[Operation, list[Any]]]], list[Sequence[Any]]]
 Answer = Future[Any] | asyncio.Future[Any]
 
 GROUP_LIMIT = 256
+LATER_SECONDS = 0.1
+"""So long others go first."""
 
 
 class _Place:
     """One write in the line, where its answer goes, and what the answer is."""
 
-    __slots__ = ("answer", "argument", "error", "is_left", "operation", "result")
+    __slots__ = ("answer", "argument", "due_at", "error", "is_left", "operation", "result")
 
     def __init__(self, operation: Operation, argument: Any, answer: Answer) -> None:
+        self.due_at = 0.0
         self.operation = operation
         self.argument = argument
         self.answer = answer
@@ -49,6 +56,7 @@ class GroupCommit:
         self._commit = commit
         self._answer_seconds = answer_seconds
         self._waiting: deque[_Place] = deque()
+        self._later: deque[_Place] = deque()
         self._door = threading.Lock()
         self._leader = ThreadPoolExecutor(1, thread_name_prefix="sql-write")
         self._is_called = False
@@ -70,12 +78,16 @@ class GroupCommit:
             place.is_left = True
             raise self._timeout() from None
 
-    async def arun(self, operation: Operation, argument: Any) -> Any:
+    async def arun(self, operation: Operation, argument: Any, *, later: bool = False) -> Any:
         """Commit one operation from the event loop; a caller that leaves takes nothing along."""
         loop = asyncio.get_running_loop()
         answer = loop.create_future()
         place = _Place(operation, argument, answer)
-        self._waiting.append(place)
+        if later:
+            place.due_at = time.monotonic() + LATER_SECONDS
+            self._later.append(place)
+        else:
+            self._waiting.append(place)
         loop.call_soon(self._call_leader)  # behind all who are about to write in this turn of the loop
         timer = loop.call_later(self._answer_seconds, self._give_up, place)
         try:
@@ -98,13 +110,13 @@ class GroupCommit:
 
     def _call_leader(self) -> None:
         """Whoever holds the door looks again after leaving it; nobody holds it: the leader's thread must come."""
-        if self._waiting and not self._is_called and not self._door.locked():
+        if (self._waiting or self._later) and not self._is_called and not self._door.locked():
             self._is_called = True
             self._leader.submit(self._lead_until_empty)
 
     def _lead_until_empty(self) -> None:
         self._is_called = False
-        while self._waiting and self._door.acquire(blocking=False):
+        while (self._waiting or self._later) and self._door.acquire(blocking=False):
             try:
                 self._lead()
             finally:
@@ -122,6 +134,8 @@ class GroupCommit:
 
     def _take(self, limit: int) -> list[_Place]:
         group = [self._waiting.popleft() for _ in range(min(len(self._waiting), limit))]
+        while self._later and (not group or self._later[0].due_at <= time.monotonic()):
+            group.append(self._later.popleft())
         return [place for place in group if not place.is_left]
 
     def _commit_together(self, group: Sequence[_Place]) -> None:
@@ -148,7 +162,8 @@ class GroupCommit:
                 place.error = error = own_error
         if not isinstance(error, DatabaseFaultError):
             return []
-        behind = self._take(len(self._waiting))
+        behind = self._take(len(self._waiting)) + [place for place in self._later if not place.is_left]
+        self._later.clear()
         for place in (*alone, *behind):
             place.error = error
         return behind

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from pydantic import BaseModel
@@ -14,11 +14,13 @@ from schemas.text import TextInput
 from storage import adapters
 from storage.adapters import AdapterFilter
 from storage.database import Database
-from tasks.routing import find_variant
+from tasks.routing import find_variant, split_variant
 
 LISTED = 20
 
 Input = TypeVar("Input", bound=BaseModel)
+Meanings = Mapping[str, str]
+"""The ids of uploaded adapters, by the model and what somebody calls them."""
 
 
 async def resolve_input(database: Database, given: Input, model: Model, caller_id: str) -> tuple[Input, list[str]]:
@@ -27,10 +29,14 @@ async def resolve_input(database: Database, given: Input, model: Model, caller_i
     if not names:
         return given, []
     ids = await resolve_names(database, names, model, caller_id)
+    return _with_ids(given, ids), ids
+
+
+def _with_ids(given: Input, ids: Sequence[str]) -> Input:
     if isinstance(given, ImageInput):
         uses = [use.model_copy(update={"id": one}) for use, one in zip(given.adapters, ids, strict=True)]
-        return given.model_copy(update={"adapters": uses}), ids
-    return given.model_copy(update={"adapter": ids[0]}), ids
+        return given.model_copy(update={"adapters": uses})
+    return given.model_copy(update={"adapter": ids[0]})
 
 
 def _names(given: BaseModel) -> dict[str, str]:
@@ -50,7 +56,10 @@ async def resolve_names(database: Database, names: Mapping[str, str], model: Mod
         if name not in found:
             known = await known_adapters(database, model, caller_id)
             raise InvalidError(f"'{model.alias}' has no adapter '{name[:100]}'. {known}", param=names[name])
-    ids = [found.get(name, name) for name in names]
+    return _distinct([found.get(name, name) for name in names])
+
+
+def _distinct(ids: list[str]) -> list[str]:
     if len(set(ids)) < len(ids):
         raise InvalidError(
             "Two of the names mean the same adapter; name it once, with the strength it is to have.",
@@ -80,12 +89,32 @@ def _list(names: Sequence[str]) -> str:
     return f"Known adapters: {', '.join(names)}." if names else "It has none."
 
 
-def check_catalogs(given: BaseModel, model: Model) -> None:
-    """Refuse every adapter that the catalog does not list: for inputs that name nobody who could have others."""
-    for name, param in _names(given).items():
-        if name not in model.adapters:
+def meaning_key(model: Model, name: str) -> str:
+    """Return where in meanings a name is."""
+    return f"{model.alias}:{name}"
+
+
+def settle_names(given: Input, model: Model, meanings: Meanings) -> Input:
+    """Return an input that calls its adapters by their ids; refuse those that neither catalog nor meanings have."""
+    names = _names(given)
+    for name, param in names.items():
+        if name not in model.adapters and meaning_key(model, name) not in meanings:
             known = _list(sorted(model.adapters))
             raise InvalidError(f"'{model.alias}' has no adapter '{name[:100]}'. {known}", param=param)
+    if all(name in model.adapters for name in names):
+        return given
+    return _with_ids(given, _distinct([meanings.get(meaning_key(model, name), name) for name in names]))
+
+
+def finder(meanings: Meanings) -> Callable[[Catalog, str], tuple[Model, str | None]]:
+    """Return what finds the `model:adapter` of the catalog and of meanings."""
+
+    def find(catalog: Catalog, name: str) -> tuple[Model, str | None]:
+        model, adapter = split_variant(catalog, name)
+        is_known = adapter is not None and meaning_key(model, adapter) in meanings
+        return (model, adapter) if is_known else find_variant(catalog, name)
+
+    return find
 
 
 async def check_variant(database: Database, catalog: Catalog, name: str, caller_id: str) -> None:

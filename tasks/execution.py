@@ -80,6 +80,7 @@ class Execution:
         self._unknown: set[tuple[str, int]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._claiming: asyncio.Task[None] | None = None
+        self._claiming_lines: asyncio.Task[None] | None = None
         self._isolating: asyncio.Task[None] | None = None
         self._is_hinted = False
         self._has_more = False
@@ -173,24 +174,30 @@ class Execution:
         return task
 
     def _go_on(self) -> None:
-        if self._wants() and self.gate.room() and (self._claiming is None or self._claiming.done()):
-            self._claiming = self._start(self._claim_while_there_is_room())
+        """Have jobs claimed, or lines when no job may wait; a claim of lines that is under way stops no job."""
+        if self._wants():
+            if self.gate.room() and (self._claiming is None or self._claiming.done()):
+                self._claiming = self._start(self._claim_while_there_is_room())
+        elif self.lines.wants() and (self._claiming_lines is None or self._claiming_lines.done()):
+            self._claiming_lines = self._start(self._claim_lines())
 
     def _end_with_engine(self) -> None:
         self.on_engine_dead()
 
     def _wants(self) -> bool:
-        return self._is_hinted or self._has_more or self.lines.wants()
+        return self._is_hinted or self._has_more
 
     async def _claim_while_there_is_room(self) -> None:
-        """Claim jobs; lines take what jobs have left."""
+        """Claim jobs; lines take what they have left."""
         while self._wants() and self.gate.room():
-            if self._is_hinted or self._has_more:
-                await self._claim_jobs()
-            else:
-                await self.lines.claim()
+            await self._claim_jobs()
         if self._has_more:
             self._make_room()
+        self._go_on()
+
+    async def _claim_lines(self) -> None:
+        while self.lines.wants() and not self._wants():
+            await self.lines.claim()
 
     async def _claim_jobs(self) -> None:
         self.lines.is_hinted = self.lines.is_hinted or self._is_hinted
@@ -251,8 +258,8 @@ class Execution:
         """Run suspects group by group; between two groups the others have their turn."""
         while await self._run_suspect_group():
             self._go_on()
-            if self._claiming is not None:
-                await asyncio.wait([self._claiming])
+            if claiming := [task for task in (self._claiming, self._claiming_lines) if task is not None]:
+                await asyncio.wait(claiming)
 
     async def _run_suspect_group(self) -> bool:
         async with self.gate.isolation() as granted:

@@ -24,26 +24,40 @@ class Stage(IntEnum):
     GONE = 3
 
 
+PASSING = (Stage.ENTERING, Stage.ENDING)
+"""Where what happens next is our own work and not the engine's."""
+
+
 class Place:
-    """One job's way past the gate."""
+    """One job's way past the gate, or that of a line, which lets jobs pass."""
 
-    __slots__ = ("_gate", "_stage")
+    __slots__ = ("_gate", "_is_line", "_stage")
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, *, is_line: bool) -> None:
         self._gate = gate
+        self._is_line = is_line
         self._stage = Stage.ENTERING
 
     def begin(self, capacity: Capacity) -> None:
         """Say that the engine has the job and what it can take beside it."""
-        self._stage = self._gate.move(self._stage, Stage.INSIDE, capacity)
+        self._move(Stage.INSIDE, capacity)
 
     def end(self, capacity: Capacity) -> None:
         """Say that the engine is done with the job and what it can take now."""
-        self._stage = self._gate.move(self._stage, Stage.ENDING, capacity)
+        self._move(Stage.ENDING, capacity)
 
     def leave(self) -> None:
         """Say that the job is over, or that there was none."""
-        self._stage = self._gate.move(self._stage, Stage.GONE, None)
+        self._move(Stage.GONE, None)
+
+    def _move(self, after: Stage, capacity: Capacity | None) -> None:
+        before = self._stage
+        if before is Stage.GONE:
+            return
+        self._stage = after
+        if not self._is_line:
+            self._gate.note_passing((after in PASSING) - (before in PASSING))
+        self._gate.move(before, after, capacity)
 
 
 class Gate:
@@ -52,6 +66,8 @@ class Gate:
     def __init__(self) -> None:
         self.on_room: Callable[[], None] = lambda: None
         self._count = [0] * len(Stage)
+        self._passing = 0  # jobs, not lines
+        self._calm: asyncio.Future[None] | None = None
         self._free = 0
         self._emptied: asyncio.Future[None] | None = None  # what the one who isolates waits for
         self._is_isolating = False
@@ -78,10 +94,18 @@ class Gate:
             return 0
         return max(0, self._free - self._count[Stage.ENTERING])
 
-    def enter(self) -> Place:
+    def enter(self, *, is_line: bool = False) -> Place:
         """Take a place: one of the room, or one of the isolated."""
         self._count[Stage.ENTERING] += 1
-        return Place(self)
+        self._passing += not is_line
+        return Place(self, is_line=is_line)
+
+    async def calm(self, seconds: float) -> None:
+        """Wait until no job is on its way into the engine or out of it, but no longer than so many seconds."""
+        if self._passing:
+            if self._calm is None or self._calm.done():
+                self._calm = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._calm], timeout=seconds)
 
     @asynccontextmanager
     async def isolation(self) -> AsyncIterator[bool]:
@@ -99,17 +123,20 @@ class Gate:
             self._is_isolating = False
             self._wake()
 
-    def move(self, before: Stage, after: Stage, capacity: Capacity | None) -> Stage:
-        """Count someone who goes on; return the new stage. Places call this, nobody else."""
-        if before is Stage.GONE:
-            return before
+    def note_passing(self, more: int) -> None:
+        """Count a job that is on its way, or no more. Places call this, nobody else."""
+        self._passing += more
+        if not self._passing and self._calm is not None and not self._calm.done():
+            self._calm.set_result(None)
+
+    def move(self, before: Stage, after: Stage, capacity: Capacity | None) -> None:
+        """Count someone who goes on. Places call this, nobody else."""
         self._count[before] -= 1
         if after is not Stage.GONE:
             self._count[after] += 1
         if capacity is not None:
             self._free = capacity.free
         self._wake()
-        return after
 
     def _is_empty(self) -> bool:
         return not (self._count[Stage.ENTERING] or self._count[Stage.INSIDE] or self._count[Stage.ENDING])

@@ -155,6 +155,11 @@ def chunk_key(batch_id: str, chunk: int) -> str:
     return check_key(f"{batch_prefix(batch_id)}input/{chunk}")
 
 
+def meanings_key(batch_id: str) -> str:
+    """Return the key of what a batch's lines mean by the names of adapters."""
+    return check_key(f"{batch_prefix(batch_id)}adapters.json")
+
+
 def answer_key(batch_id: str, name: str) -> str:
     """Return the key of some of a batch's answers."""
     return check_key(f"{batch_prefix(batch_id)}answers/{name}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
@@ -12,6 +12,7 @@ from enum import Enum, auto
 from schemas.base import JsonObject
 from schemas.batches import Endpoint, LineStatus
 from schemas.catalog import Catalog
+from schemas.embedding import EmbeddingInput
 from schemas.errors import CallerError, EngineDeadError, EngineError, JobTimeoutError
 from schemas.events import Finished, Produced
 from schemas.jobs import Kind, Policy
@@ -19,16 +20,23 @@ from schemas.text import TextInput
 from storage.batch_lines import ClaimedLine, LineRelease
 from storage.batches import BatchRow
 from tasks.batches.answers import new_answer_id, read_custom_id, render_answer
+from tasks.batches.inputs import Inputs
 from tasks.counting import Counting
 from tasks.doors.bodies import Asked, Made, read_line, refuse_line
 from tasks.engine import Engine, EngineRequest, EngineState
 from tasks.gate import Place
+from tasks.inputs import Input
 from tasks.logs import get_logger
 from tasks.retry import as_job_error, delay_before_next
 
 MAX_ATTEMPTS = Policy().max_attempts
 
 log = get_logger(__name__)
+
+
+def weight_of(given: Input) -> int:
+    """Return how many places an input takes: engines count answers and images, but not the texts of an embedding."""
+    return 1 if isinstance(given, EmbeddingInput) else given.n
 
 
 class LineStop(Enum):
@@ -76,7 +84,7 @@ class LineAttempt:
         self._stop: LineStop | None = None
         self._answer_id = new_answer_id()
         self.weight = 1
-        """How many of the engine's places it takes: one for each of a text's answers; one until it is read."""
+        """How many of the engine's places it takes: one until it is read."""
 
     def stop(self, why: LineStop) -> None:
         """End the attempt as soon as possible; VOID beats the other."""
@@ -85,15 +93,15 @@ class LineAttempt:
         if self._is_limited and not self._limit.expired():
             self._limit.reschedule(asyncio.get_running_loop().time())
 
-    async def run(self, read: Callable[[], Awaitable[bytes]]) -> EndedLine | LineRelease | None:
-        """Run the line that is read so; nothing comes of one that is void or lost with its engine."""
+    async def run(self, inputs: Inputs) -> EndedLine | LineRelease | None:
+        """Run the line; nothing comes of one that is void or lost with its engine."""
         given: bytes | None = None
         try:
             async with self._limit:
                 self._is_limited = True
                 try:
-                    given = await read()
-                    return await self._answer(given)
+                    given = await inputs.read(self.batch.id, self.line.chunk, self.line.place)
+                    return await self._answer(given, inputs)
                 finally:
                     self._is_limited = False
         except EngineDeadError:
@@ -108,21 +116,29 @@ class LineAttempt:
     def _hand_back(self) -> LineRelease:
         return LineRelease(self.line.id, self.line.attempt)
 
-    async def _answer(self, given: bytes) -> EndedLine:
+    async def _answer(self, given: bytes, inputs: Inputs) -> EndedLine:
         if self._stop is not None:
             raise TimeoutError  # it was stopped before it began
-        asked = read_line(self._endpoint, given, self._catalog)
+        asked = await self._read(given, inputs)
         if self._counting is not None and isinstance(asked.input, TextInput):
             judged, _ = await self._counting.judge(asked.input, asked.model)
             asked = replace(asked, input=judged)
-        if isinstance(asked.input, TextInput):
-            self.weight = asked.input.n
-            self._on_weight(self.weight)
+        self.weight = weight_of(asked.input)
+        self._on_weight(self.weight)
         produced: list[Produced] = []
         finished = await self._run_engine(self._request(asked), produced)
         made = Made(self._answer_id, time.time(), finished.output, finished.usage, produced)
         answer = render_answer(self._answer_id, asked.custom_id, 200, asked.answer(made))
         return EndedLine(self.line, LineStatus.SUCCEEDED, answer, finished.usage)
+
+    async def _read(self, given: bytes, inputs: Inputs) -> Asked:
+        try:
+            return read_line(self._endpoint, given, self._catalog)
+        except CallerError:
+            meanings = await inputs.meanings(self.batch.id)  # perhaps it names an adapter of its caller
+            if not meanings:
+                raise
+        return read_line(self._endpoint, given, self._catalog, meanings)
 
     def _request(self, asked: Asked) -> EngineRequest:
         given = asked.input.model_dump(mode="json", exclude_defaults=True)

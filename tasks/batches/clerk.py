@@ -86,7 +86,7 @@ class Clerk:
                     pass
             except FaultError as fault:
                 log.warning("Batches cannot be looked at now.", fault=str(fault))
-            except Exception:
+            except Exception:  # the last wall of the thread: it must look again, whatever nobody foresaw
                 log.exception("Looking at batches failed.")
             self._poked.wait(LOOK_SECONDS)
             self._poked.clear()
@@ -101,7 +101,7 @@ class Clerk:
         except (FaultError, CatalogError) as fault:
             log.warning("A batch must wait for a backend.", batch_id=row.id, fault=repr(fault.__cause__ or fault))
             return FAULT_PAUSE_SECONDS
-        except Exception:
+        except Exception:  # a mistake of ours about one batch, which must not keep the others waiting
             log.exception("The work on a batch failed.", batch_id=row.id)
             return FAILURE_PAUSE_SECONDS
         return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from schemas.files import JSON_LINES
@@ -18,7 +17,7 @@ from tasks.logs import get_logger
 from tasks.patience import insist
 
 GROUP_SECONDS = 0.25
-GROUP_LINES = 64
+GROUP_LINES = 128
 GROUP_BYTES = 4 * 2**20
 
 log = get_logger(__name__)
@@ -34,7 +33,7 @@ class _Group:
 class Finishing:
     """The lines of one process that ran and are not ended in SQL yet. It lives in the engine's loop."""
 
-    def __init__(self, database: Database, objects: ObjectStore, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, database: Database, objects: ObjectStore) -> None:
         self.on_stored: Callable[[], None] = lambda: None
         self.on_over: Callable[[], None] = lambda: None
         """Called when a batch has no line left."""
@@ -42,7 +41,6 @@ class Finishing:
         """The ids of these lines."""
         self._database = database
         self._objects = objects
-        self._threads = threads
         self._groups: dict[str, _Group] = {}
         self._storing: set[asyncio.Task[None]] = set()
 
@@ -86,7 +84,7 @@ class Finishing:
     async def _store(self, batch_id: str, group: _Group) -> None:
         try:
             finished = await self._write(batch_id, group)
-        except Exception:
+        except Exception:  # the last wall of a task that nobody waits for; faults never come here
             log.exception("A group of lines could not be ended; the beat gives them back.", batch_id=batch_id)
         else:
             if finished.over:
@@ -96,16 +94,12 @@ class Finishing:
 
     async def _write(self, batch_id: str, group: _Group) -> Finished:
         """Write the bytes, then the rows; a commit whose answer was lost is repeated and finds its lines ended."""
-        loop, name, content = asyncio.get_running_loop(), secrets.token_hex(8), bytes(group.answers)
-        key = answer_key(batch_id, name)
-
-        async def put() -> str:
-            return await loop.run_in_executor(self._threads, self._objects.put, key, content, JSON_LINES)
-
-        await insist(put)
+        name = secrets.token_hex(8)
+        key, content = answer_key(batch_id, name), bytes(group.answers)
+        await insist(lambda: self._objects.aput(key, content, JSON_LINES))
         ended = EndedGroup(name, group.endings)
 
         async def finish() -> Finished:
-            return await self._database.awrite(batch_lines.finish, ended)
+            return await self._database.awrite(batch_lines.finish, ended, later=True)
 
         return await insist(finish)

@@ -24,9 +24,11 @@ from tasks.patience import insist
 CLAIMED_TOGETHER = 256
 SHARE_TO_CLAIM = 4
 """A claim waits until this part of the places is free, so that it takes many."""
-UNSTORED_LINES = 8 * GROUP_LINES
+UNSTORED_LINES = 4 * GROUP_LINES
 """When so many answers wait for a slow store, no more lines begin."""
 BEGUN_TOGETHER = 8
+PUT_OFF_SECONDS = 0.05
+"""So long a few lines wait for jobs on their way into the engine or out of it."""
 SUSPECTS_TOGETHER = 16
 LOST_ONCE, LOST_TWICE = 1, 2
 KNOWN_BATCHES = 256
@@ -57,7 +59,7 @@ class LineExecution:
     def __init__(self, workplace: Workplace, gate: Gate, catalog: Catalog, rules: LineRules) -> None:
         self.worker_id = ""
         self.on_engine_dead: Callable[[], None] = lambda: None
-        self.finishing = Finishing(workplace.database, workplace.objects, workplace.threads)
+        self.finishing = Finishing(workplace.database, workplace.objects)
         self.counting: Counting | None = None
         """What judges text as admission does; without it the engine judges alone."""
         self.is_hinted = False
@@ -72,6 +74,7 @@ class LineExecution:
         self._tasks: set[asyncio.Task[None]] = set()
         self._strays: set[tuple[int, int]] = set()
         self._missing: set[tuple[int, int]] = set()
+        self._taken = 0  # what all attempts weigh
         self._heaviest = 1  # of late: what lines weigh is known when they are read
 
     @property
@@ -87,7 +90,7 @@ class LineExecution:
     async def claim(self) -> None:
         """Claim a group and run it; only after a claim that found nothing, anywhere, the next hint is waited for."""
         self.is_hinted = False
-        places = [self._gate.enter() for _ in range(min(self._room(), CLAIMED_TOGETHER))]
+        places = [self._gate.enter(is_line=True) for _ in range(min(self._room(), CLAIMED_TOGETHER))]
         found = await self._claim_somewhere(len(places))
         self.is_hinted = self.is_hinted or bool(found)
         begun = [(self._attempt(line, place), place) for line, place in zip(found, places, strict=False)]
@@ -102,7 +105,7 @@ class LineExecution:
         found = found or await self._claim(self.rules.queue, 1, LOST_TWICE)
         if found:
             log.info("Running suspect lines apart.", lines=[line.id for line in found], lost=found[0].lost)
-            places = [self._gate.enter() for _ in found]
+            places = [self._gate.enter(is_line=True) for _ in found]
             begun = [(self._attempt(line, place), place) for line, place in zip(found, places, strict=True)]
             await asyncio.wait([self._start(self._run(*one)) for one in begun])
             await self.finishing.flush()
@@ -115,7 +118,7 @@ class LineExecution:
         """
         if count <= 0:
             return
-        taken = self._weight()
+        taken = self._taken
         allowed = min(self.rules.most, taken - count)
         for attempt in reversed(list(self._attempts.values())):
             if taken <= allowed:
@@ -159,16 +162,14 @@ class LineExecution:
             await self._release([LineRelease(*key) for key in lost])
 
     def _room(self) -> int:
-        free = (self.rules.most - self._weight()) // self._heaviest
+        free = (self.rules.most - self._taken) // self._heaviest
         if not self._attempts:
             free = max(1, free)  # whatever it weighs, one can run
         return min(self._gate.room(), free, UNSTORED_LINES - len(self.finishing.waiting))
 
-    def _weight(self) -> int:
-        return sum(attempt.weight for attempt in self._attempts.values())
-
     def _note_weight(self, weight: int) -> None:
         """Remember heavy lines for a while: each lighter one makes them less likely."""
+        self._taken += weight - 1  # each counts as one until it is read
         self._heaviest = max(weight, self._heaviest - 1)
 
     async def _claim_somewhere(self, limit: int) -> list[ClaimedLine]:
@@ -182,11 +183,11 @@ class LineExecution:
         try:
             if not await self._database.aread(lambda c: batch_lines.has_more(c, queue, most_lost)):
                 return []
-            found = await self._database.awrite(batch_lines.claim, wish)
+            found = await self._database.awrite(batch_lines.claim, wish, later=True)
             await self._learn({line.batch for line in found})
         except DatabaseFaultError as fault:
             log.warning("No lines were claimed; the reconciler sends the hint again.", queue=queue, fault=str(fault))
-        except Exception:
+        except Exception:  # or its places would stay taken, and nothing be claimed any more
             log.exception("A claim of lines failed; the reconciler sends the hint again.", queue=queue)
         else:
             return found
@@ -213,11 +214,13 @@ class LineExecution:
             on_weight=self._note_weight,
         )
         self._attempts[line.id] = attempt
+        self._taken += attempt.weight
         return attempt
 
     async def _run_all(self, begun: Sequence[tuple[LineAttempt, Place]]) -> None:
-        """Begin a few at a time: a job that comes meanwhile does not wait for all of them."""
+        """Begin a few at a time: a job that comes meanwhile goes first."""
         for first in range(0, len(begun), BEGUN_TOGETHER):
+            await self._gate.calm(PUT_OFF_SECONDS)
             for one in begun[first : first + BEGUN_TOGETHER]:
                 self._start(self._run(*one))
             await asyncio.sleep(0)
@@ -231,18 +234,19 @@ class LineExecution:
     async def _run(self, attempt: LineAttempt, place: Place) -> None:
         line, batch = attempt.line, attempt.batch
         try:
-            outcome = await attempt.run(lambda: self._inputs.read(batch.id, line.chunk, line.place))
+            outcome = await attempt.run(self._inputs)
             if isinstance(outcome, EndedLine):
                 self.finishing.add(batch.id, outcome)
         except EngineDeadError:
             self.on_engine_dead()
             return
-        except Exception:
+        except Exception:  # the last wall of a line's task
             log.exception("A line came to nothing; the beat gives it back.", line=line.id)
             return
         finally:
             if self._attempts.get(line.id) is attempt:
                 del self._attempts[line.id]
+            self._taken -= attempt.weight
             place.leave()
         if isinstance(outcome, LineRelease):
             await self._release([outcome])

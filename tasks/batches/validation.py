@@ -17,11 +17,13 @@ from storage.batch_work import NewLine
 from storage.database import Database
 from storage.objects.port import ObjectStore, answer_key, chunk_key, file_key
 from storage.rows import to_json
+from tasks.adapter_names import finder
+from tasks.batches.adapters import Namings
 from tasks.batches.answers import new_answer_id, read_custom_id, render_answer
 from tasks.batches.hold import Hold
 from tasks.doors.bodies import read_line, refuse_line
 from tasks.lines import Inspection, split_lines
-from tasks.routing import find_variant, placements_of
+from tasks.routing import placements_of, split_variant
 
 CHUNK_LINES = 256
 CHUNK_BYTES = 4 * 2**20
@@ -64,6 +66,7 @@ class Validation:
         self._batch = hold.row
         self._endpoint = Endpoint(hold.row.endpoint)
         self._inspection = Inspection(self._endpoint, max_lines)
+        self._namings = Namings(database, hold.row.caller_id)
         self._turns: dict[str, Iterator[str]] = {}
         self._chunk = Gathered()
         self._chunks = 0
@@ -98,6 +101,7 @@ class Validation:
         if not self._inspection.flaws:
             self._store_chunk()
             self._store_refused()
+            self._namings.store(self._objects, self._batch.id)
 
     def _take(self, line: bytes, body: JsonObject) -> None:
         index = len(self._lines)
@@ -111,9 +115,11 @@ class Validation:
 
     def _model_of(self, line: bytes, body: JsonObject) -> Model:
         name = body.get("model")
-        if isinstance(name, str):
-            return find_variant(self._catalog, name)[0]
-        return read_line(self._endpoint, line, self._catalog).model
+        if not isinstance(name, str):
+            return read_line(self._endpoint, line, self._catalog).model
+        model, variant = split_variant(self._catalog, name)
+        self._namings.note(model, body, variant)
+        return finder(self._namings.meanings)(self._catalog, name)[0]
 
     def _queue_of(self, model: Model) -> str:
         """Give the placements of a model their turns; whoever is done early takes from the others."""

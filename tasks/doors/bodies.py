@@ -17,16 +17,18 @@ from schemas.events import Produced
 from schemas.image import ImageInput
 from schemas.jobs import Kind
 from schemas.refusals import as_public, invalid
-from tasks.adapter_names import check_catalogs
-from tasks.doors.chat import ChatRequest, Heading, as_completion, read_chat
+from tasks.adapter_names import Meanings, finder, settle_names
+from tasks.doors.chat import ChatRequest, Find, Heading, as_completion, read_chat
 from tasks.doors.embeddings import EmbeddingsRequest, as_list, read_embeddings
 from tasks.doors.failures import door_error, door_param, failure_of
 from tasks.doors.images import ImagesRequest, images_of_line, read_images_line
 from tasks.doors.native import NativeRequest, as_result, read_native
 from tasks.images import seed_of, settle
 from tasks.inputs import Input, check_input
+from tasks.routing import find_variant
 
 Body = TypeVar("Body")
+NOTHING: Meanings = {}
 
 
 class Line(Strict, Generic[Body]):
@@ -66,20 +68,23 @@ class Door:
 
     line: TypeAdapter[Any]
     body: TypeAdapter[Any]
-    read: Callable[[Any, Catalog], tuple[Model, Input]]
+    read: Callable[[Any, Catalog, Find], tuple[Model, Input]]
     answer: Callable[[Any, Model, Made], JsonObject]
 
 
-def read_line(endpoint: Endpoint, line: bytes, catalog: Catalog) -> Asked:
-    """Read a line that is known to be well-formed; whatever is wrong with its body is raised as its door would."""
+def read_line(endpoint: Endpoint, line: bytes, catalog: Catalog, meanings: Meanings = NOTHING) -> Asked:
+    """Read a line that is known to be well-formed; whatever is wrong with its body is raised as its door would.
+
+    Adapters are those of the catalog, and those of the caller that `meanings` has.
+    """
     door = DOORS[endpoint]
     try:
         read = door.line.validate_json(line, strict=True)
-        model, given = door.read(read.body, catalog)
+        model, given = door.read(read.body, catalog, finder(meanings) if meanings else find_variant)
     except ValidationError as error:
         raise _refusal(door, line, error) from None
     check_input(given, model)
-    check_catalogs(given, model)
+    given = settle_names(given, model, meanings)
     if isinstance(given, ImageInput):
         given = settle(given, model, seed_of(line))
     return Asked(read.custom_id, model, given, lambda made: door.answer(read.body, model, made))
@@ -103,10 +108,18 @@ def _refusal(door: Door, line: bytes, error: ValidationError) -> StokerError:
     return invalid(error)
 
 
-def _read_chat(wanted: ChatRequest, catalog: Catalog) -> tuple[Model, Input]:
+def _read_chat(wanted: ChatRequest, catalog: Catalog, find: Find) -> tuple[Model, Input]:
     if wanted.stream:
         raise InvalidError("The lines of a batch are not streamed; take 'stream' out.", param="stream")
-    return read_chat(wanted, catalog)
+    return read_chat(wanted, catalog, find)
+
+
+def _read_embeddings(wanted: EmbeddingsRequest, catalog: Catalog, _: Find) -> tuple[Model, Input]:
+    return read_embeddings(wanted, catalog)
+
+
+def _read_native(wanted: NativeRequest, catalog: Catalog, _: Find) -> tuple[Model, Input]:
+    return read_native(wanted, catalog)
 
 
 def _chat_answer(wanted: ChatRequest, _: Model, made: Made) -> JsonObject:
@@ -130,12 +143,12 @@ DOORS = {
         TypeAdapter(Line[ChatRequest]), TypeAdapter(ChatRequest), _read_chat, _chat_answer
     ),
     Endpoint.EMBEDDINGS: Door(
-        TypeAdapter(Line[EmbeddingsRequest]), TypeAdapter(EmbeddingsRequest), read_embeddings, _embeddings_answer
+        TypeAdapter(Line[EmbeddingsRequest]), TypeAdapter(EmbeddingsRequest), _read_embeddings, _embeddings_answer
     ),
     Endpoint.IMAGES: Door(
         TypeAdapter(Line[ImagesRequest]), TypeAdapter(ImagesRequest), read_images_line, _images_answer
     ),
-    Endpoint.JOBS: Door(TypeAdapter(Line[NativeRequest]), TypeAdapter(NativeRequest), read_native, _native_answer),
+    Endpoint.JOBS: Door(TypeAdapter(Line[NativeRequest]), TypeAdapter(NativeRequest), _read_native, _native_answer),
 }
 KINDS = {
     Endpoint.CHAT_COMPLETIONS: Kind.TEXT,

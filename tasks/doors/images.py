@@ -124,14 +124,14 @@ def as_base64(content: bytes) -> JsonObject:
     return {"b64_json": base64.b64encode(content).decode()}
 
 
-def read_images_line(wanted: ImagesRequest, catalog: Catalog) -> tuple[Model, ImageInput]:
+def read_images_line(wanted: ImagesRequest, catalog: Catalog, find: Find) -> tuple[Model, ImageInput]:
     """Read the body of a batch's line, whose pictures are in its answer."""
     if wanted.response_format == "url":
         raise InvalidError(
             "The lines of a batch have no links to their pictures; leave 'response_format' out, or send 'b64_json'.",
             param="response_format",
         )
-    return read_images(wanted, catalog)
+    return read_images(wanted, catalog, find)
 
 
 def images_of_line(created_at: float, output: JsonObject, produced: Sequence[Produced]) -> JsonObject:

@@ -11,8 +11,9 @@ import sqlalchemy as sa
 
 from schemas.errors import ConflictError
 from schemas.ids import new_id
-from storage import adapters, versions
+from storage import adapters, batches, versions
 from storage.adapters import EVERYBODY, AdapterFilter, AdapterRow, NewAdapter
+from storage.batches import NewBatch
 from storage.database import Database
 from storage.tables import adapters as table
 from tests.contract.sql import CALLER, claim_one, finish, submit
@@ -168,6 +169,19 @@ def test_nothing_is_forgotten_while_a_job_may_be_on_its_way(
         patch.setattr(adapters, "GRACE_SECONDS", 60.0)
         assert forget(database) == []
     assert forget(database) == [added.id]
+
+
+@pytest.mark.parametrize("owner", [CALLER, EVERYBODY])
+def test_a_deleted_adapter_stays_until_no_batch_can_name_it(database: Database, owner: str) -> None:
+    used, others = add(database, caller_id=owner), add(database, caller_id=OTHER, sha256="b" * 64)
+    new = NewBatch("batch_1", CALLER, "/v1/jobs", "file_1", "24h", 86_400.0)
+    database.transact(lambda connection: batches.add(connection, new))
+    assert delete(database, used.id, owner)
+    assert delete(database, others.id, OTHER)
+    assert forget(database) == [others.object]
+    assert database.read(lambda connection: adapters.find(connection, used.id)) is not None
+    database.transact(lambda c: c.execute(sa.text("UPDATE batches SET status = 'completed'")))
+    assert forget(database) == [used.object]
 
 
 def test_awaited_bytes_are_nobodys_adapter_until_they_are_there(database: Database) -> None:

@@ -1,23 +1,28 @@
 """A batch from its file to its output: validated, run beside jobs, assembled; and what can come between."""
 
 import json
-import time
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
 
 from schemas.batches import Endpoint
-from storage import batch_lines, batches
+from schemas.events import EngineEvent
+from schemas.ids import new_id
+from storage import adapters, batch_lines, batches
+from storage.adapters import NewAdapter
 from storage.batch_lines import LineClaim
 from storage.database import Database
 from storage.objects.port import batch_prefix
 from storage.tables import batch_lines as lines_table
 from tasks.attempt import Reason
 from tasks.batches.answers import Answers
+from tasks.engine import EngineRequest
 from tests.contract.sql import CALLER, QUEUE
 from tests.integration.batches import Office, as_file, chat_line, chat_lines
 from tests.integration.bench import CATALOG, Bench, make_engine, run_bench
+from workers.engines.fake import FakeEngine
 
 
 @pytest.fixture
@@ -88,6 +93,50 @@ def test_lines_that_are_wrong_in_themselves_fail_alone(bench: Bench, office: Off
     said = [(line["response"]["status_code"], line["response"]["body"]["error"]["code"]) for line in errors]
     assert said == [(404, "model_not_found"), (400, "invalid"), (400, "invalid"), (400, "invalid")]
     assert all(line["error"] is None for line in errors)
+
+
+class NotingEngine(FakeEngine):
+    """Notes which adapters it was asked for."""
+
+    def run(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
+        noted.append(request.input.get("adapter"))
+        return super().run(request)
+
+
+noted: list[str | None] = []
+
+
+def test_lines_may_name_the_adapters_of_their_caller_even_when_they_are_deleted_meanwhile(
+    database: Database, redis_url: str
+) -> None:
+    mine = NewAdapter(new_id("lora"), CALLER, "comic", "echo", "text", "a" * 64, 12, rank=4, dtype="F32")
+    foreign = replace(mine, id=new_id("lora"), caller_id="somebody", name="secret", sha256="b" * 64)
+    for new in (mine, foreign):
+        database.transact(lambda connection, new=new: adapters.add(connection, new))  # type: ignore[misc]  # bound
+    names = ["echo:comic", f"echo:{mine.id}", "echo", "echo:secret", f"echo:{foreign.id}"]
+    noted.clear()
+    with run_bench(database, redis_url, make_engine(NotingEngine)) as bench:
+        office = Office(database, bench.objects, CATALOG)
+        batch_id = office.publish([chat_line(name, model=name) for name in names])
+        database.transact(lambda connection: adapters.delete(connection, mine.id, [CALLER]))
+        run(bench, office, batch_id)
+    assert sorted(noted, key=str) == [None, mine.id, mine.id]
+    assert [line["response"]["body"]["model"] for line in office.output(batch_id)] == names[:3]
+    assert [line["response"]["body"]["error"]["code"] for line in office.errors(batch_id)] == ["model_not_found"] * 2
+
+
+@pytest.mark.parametrize("adapter", ["comic", "nobody"])
+def test_native_lines_name_adapters_as_jobs_do(bench: Bench, office: Office, adapter: str) -> None:
+    mine = NewAdapter(new_id("lora"), CALLER, "comic", "echo", "text", "a" * 64, 12, rank=4, dtype="F32")
+    bench.database.transact(lambda connection: adapters.add(connection, mine))
+    body = {"kind": "text", "model": "echo", "input": {"prompt": "hello", "max_tokens": 3, "adapter": adapter}}
+    batch_id = office.publish([chat_line("a") | {"url": "/v1/jobs", "body": body}], endpoint=Endpoint.JOBS)
+    run(bench, office, batch_id)
+    if adapter == "comic":
+        assert office.counts(batch_id) == ("completed", 1, 0)
+    else:
+        [error] = office.errors(batch_id)
+        assert error["response"]["body"]["error"]["message"] == "'echo' has no adapter 'nobody'. It has none."
 
 
 def test_a_batch_of_which_no_line_can_run_ends_without_a_worker(office: Office) -> None:
@@ -203,7 +252,10 @@ def test_lines_find_the_few_places_that_jobs_leave(database: Database, redis_url
         office = Office(crowded.database, crowded.objects, CATALOG)
         batch_id = office.publish(chat_lines(["hello"] * 20))
         crowded.start()
-        crowded.until(lambda: office.counts(batch_id) == ("finalizing", 20, 0))
+        crowded.until(lambda: office.row(batch_id).status == "finalizing")
+        assert office.counts(batch_id) == ("finalizing", 20, 0)
+        assert {crowded.row(job_id).status for job_id in job_ids} == {"running"}
+        assert {crowded.row(job_id).attempt for job_id in job_ids} == {1}
 
 
 def test_a_paused_batch_ends_what_runs_and_begins_nothing(bench: Bench, office: Office) -> None:
@@ -312,11 +364,15 @@ def test_files_are_begun_anew_when_the_store_fell_sick(bench: Bench, office: Off
     assert names(office.output(batch_id)) == [f"line-{number}" for number in range(200)]
 
 
+def let_leases_end(database: Database) -> None:
+    """As if nobody had kept them for long enough."""
+    database.transact(lambda connection: connection.execute(sa.text("UPDATE batches SET leased_until = 0")))
+
+
 def test_who_lost_the_work_on_a_batch_writes_nothing(
     bench: Bench, office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first dies after it took the work: the second waits for the lease, and the first one's outcome is void."""
-    office.settings = office.settings.model_copy(update={"lease_seconds": 0.5})
     first, second = office.new_clerk(), office.new_clerk()
     batch_id = office.create(chat_lines(["hello"] * 3))
     outcomes: list[bool] = []
@@ -325,7 +381,7 @@ def test_who_lost_the_work_on_a_batch_writes_nothing(
 
     def slowly(key: str) -> bytes:
         monkeypatch.undo()
-        time.sleep(0.6)
+        let_leases_end(office.database)
         outcomes.append(second.work_once())
         return read(key)
 

@@ -52,12 +52,12 @@ class ForgetfulDatabase(Database):
     operation: Callable[..., Any] | None = None
     does_it = True
 
-    async def awrite(self, operation: Callable[..., Any], argument: Any) -> Any:
+    async def awrite(self, operation: Callable[..., Any], argument: Any, *, later: bool = False) -> Any:
         if operation is not self.operation:
-            return await super().awrite(operation, argument)
+            return await super().awrite(operation, argument, later=later)
         self.operation = None
         if self.does_it:
-            await super().awrite(operation, argument)
+            await super().awrite(operation, argument, later=later)
         raise DatabaseFaultError("the connection broke")
 
 
@@ -108,10 +108,10 @@ class WrongDatabase(Database):
 
     is_wrong = True
 
-    async def awrite(self, operation: Callable[..., Any], argument: Any) -> Any:
+    async def awrite(self, operation: Callable[..., Any], argument: Any, *, later: bool = False) -> Any:
         if operation is claims.claim and self.is_wrong:
             raise RuntimeError("a column is missing")
-        return await super().awrite(operation, argument)
+        return await super().awrite(operation, argument, later=later)
 
 
 def test_a_claim_that_fails_unforeseen_leaves_its_places(database_url: str, redis_url: str) -> None:

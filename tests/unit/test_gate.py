@@ -150,6 +150,27 @@ async def test_an_isolation_that_is_cancelled_gives_the_room_back(gate: Gate) ->
     assert gate.room() == 1
 
 
+async def test_calm_is_when_no_job_is_on_its_way_in_or_out(gate: Gate) -> None:
+    await soon(gate.calm(PATIENCE_SECONDS))
+    job, _ = gate.enter(), gate.enter(is_line=True)
+    waiting = await begin(gate.calm(PATIENCE_SECONDS))
+    assert not waiting.done()
+    job.begin(Capacity(1, 2))
+    await soon(waiting)
+    job.end(Capacity(2, 2))
+    waiting = await begin(gate.calm(PATIENCE_SECONDS))
+    assert not waiting.done()
+    job.leave()
+    job.leave()
+    await soon(waiting)
+    await soon(gate.calm(PATIENCE_SECONDS))
+
+
+async def test_calm_is_waited_for_no_longer_than_was_said(gate: Gate) -> None:
+    gate.enter()
+    await soon(asyncio.gather(gate.calm(0.001), gate.calm(0.001)))
+
+
 class Model:
     """Clean jobs and suspects before an engine, and what must never happen in it."""
 

@@ -227,6 +227,49 @@ async def test_a_task_that_waits_too_long_is_told_so(ledger: Ledger) -> None:
     group.close()
 
 
+async def test_what_may_come_later_goes_alone_when_nobody_else_waits(group: GroupCommit, ledger: Ledger) -> None:
+    ledger.free.clear()
+    leading = asyncio.create_task(group.arun(double, 0))
+    await asyncio.to_thread(ledger.wait_for_commit)
+    later = [asyncio.create_task(group.arun(double, number, later=True)) for number in (1, 2)]
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(group.arun(double, 3))
+    await asyncio.sleep(0)
+    ledger.free.set()
+    assert await asyncio.gather(leading, *later, waiting) == [0, 2, 4, 6]
+    assert ledger.groups == [[0], [3], [1], [2]]
+
+
+async def test_what_may_come_later_shares_a_commit_when_it_has_waited_for_long(
+    group: GroupCommit, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.group_commit.LATER_SECONDS", 0)
+    ledger.free.clear()
+    leading = asyncio.create_task(group.arun(double, 0))
+    await asyncio.to_thread(ledger.wait_for_commit)
+    later = asyncio.create_task(group.arun(double, 1, later=True))
+    waiting = asyncio.create_task(group.arun(double, 2))
+    await asyncio.sleep(0)
+    ledger.free.set()
+    assert [await leading, await later, await waiting] == [0, 2, 4]
+    assert ledger.groups == [[0], [2, 1]]
+
+
+async def test_what_may_come_later_hears_of_a_sick_database_with_all_others(
+    group: GroupCommit, ledger: Ledger
+) -> None:
+    ledger.free.clear()
+    ledger.bad = {0: DatabaseFaultError("sick")}
+    tasks = [asyncio.create_task(group.arun(double, 0))]
+    await asyncio.to_thread(ledger.wait_for_commit)
+    tasks += [asyncio.create_task(group.arun(double, number, later=number > 1)) for number in (1, 2, 3)]
+    await asyncio.sleep(0)
+    ledger.free.set()
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [str(answer) for answer in answers] == ["sick"] * 4
+    assert ledger.groups == [[0]]
+
+
 async def test_a_task_gets_its_own_error(group: GroupCommit, ledger: Ledger) -> None:
     ledger.bad = {1: ValueError("one")}
     answers = await asyncio.gather(*(group.arun(double, number) for number in range(3)), return_exceptions=True)
