@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from schemas.base import JsonObject
 from tests.chaos.checker import Violations
 
-CANCELED = "batch_cancelled"
+STOPPED = {"cancelled": "batch_cancelled", "expired": "batch_expired"}
+"""What good lines may say that a batch left behind which ended so."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class PlannedLine:
     """What must be answered; nothing when the line is wrong in itself."""
     attempts: int = 1
     """How many it takes when nothing breaks."""
+    error: str | None = None
+    """Why there is no answer, where it is not the line's own."""
 
 
 @dataclass
@@ -36,6 +39,9 @@ class Struck:
     """Of each line."""
     in_flight: int = 0
     """How many lines the dead held when they died."""
+    deaths: int = 0
+    most_deaths: int = 0
+    """How many workers died of its lines, and how many may."""
     end: str = "completed"
 
 
@@ -69,8 +75,10 @@ def _doubled(struck: Struck) -> Iterator[str]:
 def _wrong_errors(struck: Struck) -> Iterator[str]:
     for line in struck.errors:
         planned = struck.planned.get(_name(line))
-        is_stopped = struck.end == "cancelled" and (line["error"] or {}).get("code") == CANCELED
-        if planned is None or (planned.vector is not None and not is_stopped):
+        said = (line["error"] or {}).get("code")
+        is_stopped = said is not None and said == STOPPED.get(struck.end)
+        is_wrong = planned is None or (planned.vector is not None or said != planned.error)
+        if is_wrong and not (planned and is_stopped):
             yield f"{_name(line)} is no error: {line['response'] or line['error']}"
 
 
@@ -101,6 +109,11 @@ def _run_again(struck: Struck) -> Iterator[str]:
         yield f"{again} lines ran again, and {struck.in_flight} were in flight"
 
 
+def _too_deadly(struck: Struck) -> Iterator[str]:
+    if struck.deaths > struck.most_deaths:
+        yield f"{struck.deaths} workers died of its lines, and {struck.most_deaths} may"
+
+
 RULES: dict[str, Callable[[Struck], Iterator[str]]] = {
     "wrong_ends": _wrong_ends,
     "lost_lines": _lost,
@@ -110,4 +123,5 @@ RULES: dict[str, Callable[[Struck], Iterator[str]]] = {
     "disordered_files": _disordered,
     "wrong_counts": _wrong_counts,
     "run_again_too_often": _run_again,
+    "too_many_deaths": _too_deadly,
 }

@@ -19,15 +19,21 @@ AGAIN_SECONDS = 0.1
 TIMEOUT_SECONDS = 15.0
 ENDS = {"completed", "failed", "expired", "cancelled"}
 MODEL = "lark"
+DEADLY_ATTEMPTS = 3
+"""So often a line may take its worker along."""
 
 
-def plan_lines(chance: random.Random, count: int, *, stumbles: bool = True) -> dict[str, PlannedLine]:
-    """Plan lines of which a few are wrong in themselves, and, if they may, a few stumble once."""
+def plan_lines(chance: random.Random, count: int, *, stumbles: bool = True, deadly: int = 0) -> dict[str, PlannedLine]:
+    """Plan lines of which a few are wrong in themselves, and, if they may, a few stumble once or kill their worker."""
     planned = {}
     for number in range(count):
         name = f"line-{number}"
         text = f"{name} of {chance.randrange(10**6)} fake:sleep-ms={chance.randint(5, 150)}"
         planned[name] = _plan(name, text, number % 50, stumbles=stumbles)
+    for number in range(deadly):
+        name = f"line-{(number + 1) * count // (deadly + 1)}"
+        body = {"model": MODEL, "input": f"{name} fake:sleep-ms=20 fake:exit"}
+        planned[name] = PlannedLine(_line(name, body), None, attempts=DEADLY_ATTEMPTS, error="worker_lost")
     return planned
 
 

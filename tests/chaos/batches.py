@@ -13,7 +13,7 @@ from pathlib import Path
 import redis
 
 from tests.chaos.batch_checker import Struck, check_batches
-from tests.chaos.batch_client import MODEL, BatchClient, plan_lines
+from tests.chaos.batch_client import DEADLY_ATTEMPTS, MODEL, BatchClient, plan_lines
 from tests.chaos.database import Rows, open_rows
 from tests.chaos.keeper import Kept
 from tests.chaos.run import SETTINGS, Options, Report, Say, orphans
@@ -33,6 +33,7 @@ options = {{ decode_step_ms = 2 }}
 PATIENCE_SECONDS = 90.0
 SICK_SECONDS = 2.0
 PAUSED_SECONDS = 1.5
+DEADLY_LINES = 2
 WITHOUT_RECONCILER = {"kill-assembly", "s3-500"}
 """These freeze it, and lines that stumble wait for it."""
 
@@ -181,6 +182,37 @@ async def _cancel(scene: BatchScene, struck: Struck) -> str:
     return f"{running} lines were running" if running else ""
 
 
+async def _kill_reconciler(scene: BatchScene, struck: Struck) -> str:
+    """Kill a worker, too, so that there is something to reconcile."""
+    await scene.until_middle()
+    victims = [scene.part(name) for name in (f"worker-{MODEL}-cpu0", "maintenance", "beat")]
+    starts = [victim.starts for victim in victims]
+    for victim in victims:
+        victim.kill9()
+    struck.in_flight = scene.held_by(victims[0])
+    for victim, before in zip(victims, starts, strict=True):
+        await victim.wait_ready(RESTART_SECONDS, after=before)
+    return f"{struck.in_flight} lines were in flight" if struck.in_flight else ""
+
+
+async def _poison(scene: BatchScene, struck: Struck) -> str:
+    """Some lines kill the worker that runs them; what they take along is counted as lost, and no more runs again."""
+    workers = [scene.part(f"worker-{MODEL}-{device}") for device in ("cpu0", "cpu1")]
+    starts = sum(worker.starts for worker in workers)
+    struck.most_deaths = DEADLY_LINES * DEADLY_ATTEMPTS
+    await scene.client.has_ended(struck, PATIENCE_SECONDS)
+    struck.deaths = sum(worker.starts for worker in workers) - starts
+    return f"{struck.deaths} workers died" if struck.deaths else ""
+
+
+async def _close_window(scene: BatchScene, struck: Struck) -> str:
+    await scene.until_middle()
+    running = scene.count("status = 'running'")
+    struck.end = "expired"
+    scene.rows.close_window(str(struck.view["id"]))
+    return f"{running} lines were running" if running else ""
+
+
 BATCH_STRIKES: dict[str, Callable[[BatchScene, Struck], Awaitable[str]]] = {
     "kill-worker": _kill_worker,
     "kill-api": _kill_api,
@@ -190,6 +222,9 @@ BATCH_STRIKES: dict[str, Callable[[BatchScene, Struck], Awaitable[str]]] = {
     "flushall": _flush,
     "pause": _pause,
     "cancel": _cancel,
+    "kill-reconciler": _kill_reconciler,
+    "poison": _poison,
+    "window": _close_window,
 }
 
 
@@ -204,7 +239,8 @@ async def run_batches(options: Options, folder: Path, say: Say) -> Report:
             report.violations["never_fired"] = []
             for name in options.faults:
                 lines, stumbles = -(-options.jobs // len(options.faults)), name not in WITHOUT_RECONCILER
-                one = Struck(name, plan_lines(scene.chance, lines, stumbles=stumbles))
+                deadly = DEADLY_LINES if name == "poison" else 0
+                one = Struck(name, plan_lines(scene.chance, lines, stumbles=stumbles, deadly=deadly))
                 struck.append(one)
                 proof = await _strike(scene, one)
                 say(f"{name}: {proof or 'NEVER FIRED'}; {_told(one)}")
@@ -224,7 +260,10 @@ async def _strike(scene: BatchScene, struck: Struck) -> str:
     await scene.client.create(struck)
     proof = await BATCH_STRIKES[struck.name](scene, struck)
     if await scene.client.has_ended(struck, PATIENCE_SECONDS):
-        struck.attempts = scene.rows.take_attempts()
+        noted = scene.rows.take_attempts()
+        struck.attempts = [attempts for attempts, _ in noted]
+        if struck.name == "poison":  # who died when is known to the rows alone
+            struck.in_flight = sum(lost for _, lost in noted)
     return proof
 
 

@@ -96,10 +96,10 @@ class Rows:
                 connection.execute("ROLLBACK")
 
     def note_ended_lines(self) -> None:
-        """Have the database note how many attempts each line of a batch took, when its row is deleted."""
+        """Have the database note how many attempts each line of a batch took, and how many were lost, at its end."""
         with contextlib.closing(self._connect(may_write=True)) as connection:
-            connection.execute("CREATE TABLE chaos_attempts (attempt INTEGER)")
-            note = "INSERT INTO chaos_attempts VALUES (OLD.attempt);"
+            connection.execute("CREATE TABLE chaos_attempts (attempt INTEGER, lost INTEGER)")
+            note = "INSERT INTO chaos_attempts VALUES (OLD.attempt, OLD.lost);"
             trigger = "CREATE TRIGGER chaos_note AFTER DELETE ON batch_lines FOR EACH ROW"
             if self._is_sqlite:
                 connection.execute(f"{trigger} BEGIN {note} END")
@@ -108,10 +108,15 @@ class Rows:
                 connection.execute(f"{function} AS $$ BEGIN {note} RETURN NULL; END $$")
                 connection.execute(f"{trigger} EXECUTE FUNCTION chaos_note()")
 
-    def take_attempts(self) -> list[int]:
-        """Return what was noted since the last time."""
+    def close_window(self, batch_id: str) -> None:
+        """Let the completion window of a batch be over."""
         with contextlib.closing(self._connect(may_write=True)) as connection:
-            noted = [row[0] for row in connection.execute("SELECT attempt FROM chaos_attempts")]
+            connection.execute(f"UPDATE batches SET expires_at = created_at WHERE id = '{batch_id}'")  # noqa: S608 - ours
+
+    def take_attempts(self) -> list[tuple[int, int]]:
+        """Return what was noted since the last time: of each line its attempts, and how many of them were lost."""
+        with contextlib.closing(self._connect(may_write=True)) as connection:
+            noted = list(connection.execute("SELECT attempt, lost FROM chaos_attempts"))
             connection.execute("DELETE FROM chaos_attempts")
         return noted
 

@@ -66,6 +66,28 @@ def test_a_canceled_batch_may_say_so_of_good_lines() -> None:
     assert found(canceled) == set()
 
 
+def test_a_window_that_closed_may_say_so_of_good_lines() -> None:
+    expired = struck(end="expired", output=[answer("a")], errors=[error("b"), error("c", "batch_expired")])
+    expired.view = {"status": "expired", "request_counts": {"total": 3, "completed": 1, "failed": 2}}
+    assert found(expired) == set()
+    expired.errors[1] = error("c", "batch_cancelled")
+    assert found(expired) == {"wrong_errors"}
+
+
+def test_a_deadly_line_says_so_and_kills_three_workers_at_most() -> None:
+    planned = plan_lines(random.Random(1), 10, deadly=1)
+    name = "line-5"
+    assert (planned[name].vector, planned[name].attempts) == (None, 3)
+    poison = struck(errors=[error("b"), error(name, "worker_lost")], most_deaths=3, deaths=3)
+    poison.planned[name] = planned[name]
+    poison.view["request_counts"] = {"total": 4, "completed": 2, "failed": 2}
+    assert found(poison) == set()
+    poison.deaths = 4
+    assert found(poison) == {"too_many_deaths"}
+    poison.errors[1] = error(name)
+    assert found(poison) == {"too_many_deaths", "wrong_errors"}
+
+
 def test_a_plan_has_lines_of_every_temper() -> None:
     planned = plan_lines(random.Random(1), 100)
     assert sum(one.vector is None for one in planned.values()) == 6
