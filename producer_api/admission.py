@@ -13,7 +13,7 @@ from pydantic_core import from_json
 
 from producer_api.services import Services
 from schemas.catalog import Model
-from schemas.errors import IdempotencyMismatchError, InvalidError, TooManyError
+from schemas.errors import IdempotencyMismatchError, InvalidError, StokerError, TooManyError
 from schemas.image import ImageInput
 from schemas.jobs import JobRequest
 from schemas.refusals import invalid
@@ -65,7 +65,7 @@ class Admission:
         try:
             request = REQUEST.validate_json(body, strict=True)
         except ValidationError as error:
-            raise invalid(error) from None
+            raise _refusal(body, error) from None
         return await self.admit(request, origin)
 
     async def retry(self, row: JobRow, given: str, origin: Origin) -> Accepted:
@@ -180,3 +180,11 @@ class WaitingJobs:
     async def _count(self, caller_id: str) -> int:
         self._since.pop(caller_id, None)
         return await self._database.aread(lambda connection: jobs.count_waiting(connection, caller_id, self._limit))
+
+
+def _refusal(body: bytes, error: ValidationError) -> StokerError:
+    """Return what is wrong with a request; many inputs are no job."""
+    refusal = invalid(error)
+    if isinstance(refusal, InvalidError) and isinstance(said := from_json(body), dict) and "inputs" in said:
+        return InvalidError("A job has one 'input'; send 'inputs' to POST /v1/batches.", param="inputs")
+    return refusal

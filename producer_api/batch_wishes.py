@@ -21,31 +21,36 @@ class BatchWanted(BatchRequest):
     webhook: BatchWebhook | None = Field(None, description="Where the batch's end is told.")
 
 
-class PlainBatchWanted(Strict):
-    """A batch that brings its inputs along; all of one kind."""
+class PlainOptions(Strict):
+    """What may be said of a batch beside its inputs."""
 
-    inputs: Annotated[list[PlainLine], Field(min_length=1)]
     completion_window: Window = "24h"
     metadata: Metadata | None = None
     output_expires_after: ExpiresAfter | None = Field(None, description="How long output and error file are kept.")
     webhook: BatchWebhook | None = Field(None, description="Where the batch's end is told.")
 
+
+class PlainBatchWanted(PlainOptions):
+    """A batch that brings its inputs along; all of one kind."""
+
+    inputs: Annotated[list[PlainLine], Field(min_length=1)]
+
     @model_validator(mode="after")
-    def _is_of_one_kind(self) -> Self:
+    def _is_whole(self) -> Self:
+        self.check_inputs()
+        return self
+
+    def check_inputs(self) -> None:
+        """Raise a ValueError when the inputs do not belong together."""
         first = self.inputs[0].kind
         for index, line in enumerate(self.inputs):
             if line.kind is not first:
                 message = f"inputs[0] makes {first} and inputs[{index}] {line.kind}; make a batch for each kind"
                 raise ValueError(message)
-        return self
-
-    @model_validator(mode="after")
-    def _ids_are_distinct(self) -> Self:
         twice = next((name for name, count in Counter(self.custom_ids()).items() if count > 1), None)
         if twice is not None:
             message = f"two of the 'inputs' have the custom_id '{twice}'; give each its own"
             raise ValueError(message)
-        return self
 
     def custom_ids(self) -> list[str]:
         """Return what each input is called; those without a name are numbered from 0."""

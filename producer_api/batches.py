@@ -12,7 +12,7 @@ from pydantic_core import to_json
 
 from producer_api.batch_wishes import BatchWanted, PlainBatchWanted
 from producer_api.services import Services
-from schemas.batches import Endpoint, window_seconds
+from schemas.batches import BatchStatus, Endpoint, window_seconds
 from schemas.errors import ConflictError, FaultError, IdempotencyMismatchError, InvalidError, NotFoundError
 from schemas.files import JSON_LINES, Purpose
 from schemas.ids import new_id
@@ -30,6 +30,7 @@ from tasks.routing import BATCH_TASK, BATCH_WIDTH, MAINTENANCE
 from tasks.webhooks.intake import row_of_webhook
 
 PLAIN_NAME = "inputs.jsonl"
+MAY_PAUSE = (BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS)
 
 
 class Batches:
@@ -57,7 +58,7 @@ class Batches:
         file_id = new_id("file")
         new = self._lay_out(wanted, Endpoint.JOBS, file_id, origin)
         file = await asyncio.to_thread(self._store, wanted, file_id, origin.caller_id)
-        said = wanted.model_dump_json(exclude_defaults=True)
+        said = await asyncio.to_thread(wanted.model_dump_json, exclude_defaults=True)
         is_new = False
         try:
             row, is_new = await self._write(new, file, origin, said)
@@ -96,7 +97,7 @@ class Batches:
         row = await self._database.atransact(lambda c: batches.set_paused(c, batch_id, caller_id, paused=paused))
         if row is None:
             raise _unknown(batch_id)
-        if bool(row.paused) is not paused:
+        if row.status not in MAY_PAUSE:
             wish = "paused" if paused else "resumed"
             raise ConflictError(f"The batch is {row.status}, so nothing of it is left that could be {wish}.")
         return row

@@ -14,7 +14,7 @@ from producer_api.answers import error_answer
 from producer_api.headers import header_of
 from producer_api.measures import Measures
 from producer_api.state import Api
-from schemas.errors import InternalError, MalformedError
+from schemas.errors import InternalError, MalformedError, StokerError
 from tasks.logs import get_logger
 
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -56,7 +56,10 @@ class Edge:
                 )
             else:
                 await self._app(scope, receive, visit.send)
-        except Exception:
+        except Exception as error:
+            if visit.status is not None and isinstance(error.__cause__, StokerError):  # as the framework passes it on
+                log.warning("An answer was cut short.", path=scope["path"], why=error.__cause__.message)
+                return  # the server cuts the connection, so that nobody takes it for whole
             log.exception("A request failed in a way nobody foresaw.", method=scope["method"], path=scope["path"])
             if visit.status is None:
                 await error_answer(InternalError(), visit.request_id)(scope, receive, visit.send)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from fastapi import APIRouter
-from pydantic import ValidationError
-from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from producer_api.answers import json_answer
 from producer_api.authentication import Scope
+from producer_api.batch_bodies import read_batch
 from producer_api.batch_wishes import (
     BODIES,
     BatchAnswer,
@@ -19,7 +18,6 @@ from producer_api.batch_wishes import (
     BatchQuery,
     BatchWanted,
     PlainBatchAnswer,
-    PlainBatchWanted,
 )
 from producer_api.doors import DoorRoute
 from producer_api.jobs import origin_of
@@ -37,7 +35,6 @@ from schemas.errors import (
     UrlRefusedError,
 )
 from schemas.files import JSON_LINES
-from schemas.refusals import invalid
 from storage.batches import BatchFilter
 from tasks.batch_views import batch_view
 
@@ -87,9 +84,9 @@ async def create_batch(request: Request) -> Response:
     key = await api.keys.authenticate(request, Scope.SUBMIT)
     content = await request.body()
     if len(content) > LONG_BYTES:
-        wanted = await asyncio.to_thread(_read, content)
+        wanted = await asyncio.to_thread(read_batch, content)
     else:
-        wanted = _read(content)
+        wanted = read_batch(content)
     origin = origin_of(request, key.caller_id)
     if isinstance(wanted, BatchWanted):
         row, is_new = await api.batches.create(wanted, origin)
@@ -173,18 +170,6 @@ async def _owner(api: Api, request: Request, scope: Scope) -> str:
     """Return whose batch a request is about."""
     key = await api.keys.authenticate(request, scope)
     return await api.keys.caller_of(key, request.query_params.get("caller"))
-
-
-def _read(content: bytes) -> BatchWanted | PlainBatchWanted:
-    try:
-        said = from_json(content, allow_inf_nan=False)
-    except ValueError as error:
-        raise MalformedError(f"The request body is not valid JSON ({error}); send one JSON object.") from None
-    model = PlainBatchWanted if isinstance(said, dict) and "inputs" in said else BatchWanted
-    try:
-        return model.model_validate_json(content, strict=True)
-    except ValidationError as error:
-        raise invalid(error) from None
 
 
 def _replayed(is_new: bool) -> dict[str, str]:  # noqa: FBT001 - its only argument

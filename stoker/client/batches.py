@@ -120,7 +120,7 @@ class Batches:
             on_look(seen)
             if seen.has_ended:
                 return seen
-            time.sleep(vigil.pause(seen))
+            time.sleep(vigil.pause(seen))  # the API tells nobody of a batch's end who does not look
 
     def cancel(self, batch: BatchRef) -> Batch:
         """Cancel a batch; harmless when it has ended."""

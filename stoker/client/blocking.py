@@ -208,7 +208,7 @@ class Stoker:
             return value
 
     def _send(self, call: Call) -> httpx.Response:
-        time.sleep(call.pause_seconds)
+        time.sleep(call.pause_seconds)  # the service asked for it, and this client blocks
         with form_of(call) as form:
             return self._http.send(request_of(self._http, call, self._api_key, form))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stoker.client import Batch, Stoker, StokerError
-from stoker.commands.batch_progress import Pace, counts_of, progress_of, summary_of
+from stoker.commands.batch_progress import Pace, counts_of, end_of, progress_of, summary_of
 from stoker.commands.context import LONG_PATIENCE_SECONDS, Context, StoppedError
 from stoker.commands.given import UsageError
 from stoker.commands.words import age, clock, one_line, size
@@ -65,8 +65,9 @@ def _check_place(output: Path, requests: Path | None = None) -> None:
     """Refuse at once what could not be written when the answers are there, perhaps tomorrow."""
     if output.is_dir():
         raise UsageError(f"{output} is a folder; name a file in it for the answers with --output.")
-    if requests is not None and output.exists() and output.samefile(requests):
-        raise UsageError(f"The answers would take the place of the requests in {output}; choose another --output.")
+    for path in (output, _beside(output)):
+        if requests is not None and path.exists() and path.samefile(requests):
+            raise UsageError(f"The answers would take the place of the requests in {path}; choose another --output.")
     if not output.parent.is_dir() or not os.access(output if output.exists() else output.parent, os.W_OK):
         raise UsageError(f"{output} cannot be written; name a file for the answers with --output that can.")
 
@@ -95,16 +96,31 @@ def _finish(context: Context, found: Batch, output: Path) -> int:
 
 
 def _save_all(client: Stoker, ended: Batch, output: Path) -> dict[str, Path]:
-    """Write the files that a batch has; where they are."""
+    """Write the files that a batch has, in place of an earlier run's; where they are."""
     saved: dict[str, Path] = {}
-    errors = output.with_name(f"{output.name.removesuffix('.jsonl').removesuffix('.output')}.errors.jsonl")
+    errors = _beside(output)
     if output.exists() and not output.is_file():
         errors = Path(f"{ended.id}.errors.jsonl")  # not beside a device
     for name, file_id, path in (("output", ended.output_file_id, output), ("errors", ended.error_file_id, errors)):
         if file_id is not None:
             _save(client, ended, path, errors=name == "errors")
             saved[name] = path
+        elif path.is_file():
+            _remove(path)
     return saved
+
+
+def _beside(output: Path) -> Path:
+    """Return where the lines that failed go."""
+    return output.with_name(f"{output.name.removesuffix('.jsonl').removesuffix('.output')}.errors.jsonl")
+
+
+def _remove(path: Path) -> None:
+    """Let nobody take what an earlier run left for this one's."""
+    try:
+        path.unlink()
+    except OSError as error:
+        raise StokerError(f"{path} is of an earlier run and cannot be removed: {error.strerror}.") from None
 
 
 def _save(client: Stoker, found: Batch | str, path: Path, *, errors: bool) -> int:
@@ -169,7 +185,7 @@ def _show(context: Context, found: Batch) -> int:
         "endpoint": found.endpoint,
         "created": f"{clock(found.created_at)} ({age(found.created_at)} ago)",
         "window": f"{found.completion_window}, until {clock(found.expires_at)}",
-        "ended": summary_of(found).partition(", ")[2] if found.has_ended else None,
+        "ended": ", ".join(end_of(found)) if found.has_ended else None,
         "metadata": ", ".join(f"{name}={value}" for name, value in (found.metadata or {}).items()),
         "output": found.output_file_id,
         "errors": found.error_file_id,

@@ -65,12 +65,17 @@ def rate_of(rate: float) -> str:
 
 def summary_of(batch: Batch) -> str:
     """Say how a batch ended, and how long that took."""
+    return ", ".join([batch.status, *([counts_of(batch)] if batch.total else []), *end_of(batch)])
+
+
+def end_of(batch: Batch) -> list[str]:
+    """Say how long a batch took that has ended, how fast that was, and what it used."""
+    words = []
     ended_at = batch.completed_at or batch.failed_at or batch.cancelled_at or batch.expired_at
-    words = [batch.status, counts_of(batch)] if batch.total else [batch.status]
     if ended_at is not None and batch.created_at is not None:
         seconds = (ended_at - batch.created_at).total_seconds()
         words.append(f"in {long_duration(seconds)}")
         if batch.status == "completed" and batch.completed and seconds >= 1:
             words.append(rate_of((batch.completed + batch.failed) / seconds))
     tokens = batch.usage["total_tokens"]
-    return ", ".join([*words, *([f"{tokens:,} tokens"] if tokens else [])])
+    return [*words, *([f"{tokens:,} tokens"] if tokens else [])]

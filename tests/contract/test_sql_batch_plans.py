@@ -7,13 +7,13 @@ import pytest
 import sqlalchemy as sa
 
 from schemas.batches import LineStatus
-from storage import batch_lines, batch_upkeep, batch_work, batches, queues, versions
+from storage import batch_lines, batch_upkeep, batch_work, batches, queues
 from storage.batch_lines import EndedGroup, LineClaim, LineEnding, LineRelease
 from storage.batches import BatchFilter
 from storage.database import Database
 from storage.queues import QueueRow
 from tests.contract.sql import QUEUE
-from tests.contract.test_sql_plans import NUMBERS, plans
+from tests.contract.test_sql_plans import NUMBERS, new_database, plans
 
 BATCHES, LINES = 200, 60_000
 ENDED, RUNNING = 30_000, 1_000
@@ -59,19 +59,13 @@ CASES: dict[str, tuple[Callable[[sa.Connection], object], str]] = {
 @pytest.fixture(params=["sqlite", "postgres"], scope="module")
 def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     """Many lines in a database of each kind, which nothing has analyzed: a batch comes faster than that."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('batch-plans') / 'stoker.db'}"
-    else:
-        url = request.getfixturevalue("postgres_server").new_database()
-    database = Database(url)
-    versions.migrate(database)
-    for fill, total in ((FILL_BATCHES, BATCHES), (FILL_LINES, LINES)):
-        statement = sa.text(fill.format(numbers=NUMBERS[database.dialect]))
-        said = {"total": total} | ({"ended": ENDED, "running": ENDED + RUNNING} if total == LINES else {})
-        database.transact(lambda connection, s=statement, v=said: connection.execute(s, v))  # type: ignore[misc]  # bound
-    database.transact(lambda connection: queues.declare(connection, [QueueRow(QUEUE, "text", "echo", "cpu0", 0)]))
-    yield database
-    database.close()
+    with new_database(request, tmp_path_factory) as database:
+        for fill, total in ((FILL_BATCHES, BATCHES), (FILL_LINES, LINES)):
+            statement = sa.text(fill.format(numbers=NUMBERS[database.dialect]))
+            said = {"total": total} | ({"ended": ENDED, "running": ENDED + RUNNING} if total == LINES else {})
+            database.transact(lambda connection, s=statement, v=said: connection.execute(s, v))  # type: ignore[misc]  # bound
+        database.transact(lambda connection: queues.declare(connection, [QueueRow(QUEUE, "text", "echo", "cpu0", 0)]))
+        yield database
 
 
 @pytest.mark.parametrize("name", CASES)

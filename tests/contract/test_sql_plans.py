@@ -5,6 +5,7 @@ The plans are those that serve every parameter (`force_generic_plan`), as the co
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,18 +55,25 @@ def fill(database: Database) -> None:
     database.read(lambda connection: connection.execute(sa.text("ANALYZE")))
 
 
-@pytest.fixture(params=["sqlite", "postgres"], scope="module")
-def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
-    """A full database of each kind, for all tests of this module: they take back what they do."""
+@contextmanager
+def new_database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """A migrated database of the kind that a fixture's param names, for all tests of a module."""
     if request.param == "sqlite":
         url = f"sqlite:///{tmp_path_factory.mktemp('plans') / 'stoker.db'}"
     else:
         url = request.getfixturevalue("postgres_server").new_database()
     database = Database(url)
     versions.migrate(database)
-    fill(database)
     yield database
     database.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"], scope="module")
+def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """A full database of each kind, for all tests of this module: they take back what they do."""
+    with new_database(request, tmp_path_factory) as database:
+        fill(database)
+        yield database
 
 
 def plans(database: Database, work: Callable[[sa.Connection], object]) -> str:

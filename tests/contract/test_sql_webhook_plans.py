@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 import pytest
 import sqlalchemy as sa
 
-from storage import versions
 from storage.database import Database
 from storage.webhooks import deliveries, endpoints, sending
 from storage.webhooks.deliveries import Delivery, DeliveryFilter
 from storage.webhooks.sending import Result, Wish
-from tests.contract.test_sql_plans import NUMBERS, plans
+from tests.contract.test_sql_plans import NUMBERS, new_database, plans
 
 PENDING, TOTAL = 2_000, 40_000
 FILL = """
@@ -47,17 +46,11 @@ PRIMARY = {"postgresql": "webhook_deliveries_pkey", "sqlite": "sqlite_autoindex_
 @pytest.fixture(params=["sqlite", "postgres"], scope="module")
 def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     """Many deliveries, in a database of each kind."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('webhook-plans') / 'stoker.db'}"
-    else:
-        url = request.getfixturevalue("postgres_server").new_database()
-    database = Database(url)
-    versions.migrate(database)
-    fill = sa.text(FILL.format(numbers=NUMBERS[database.dialect]))
-    database.transact(lambda connection: connection.execute(fill, {"pending": PENDING, "total": TOTAL}))
-    database.read(lambda connection: connection.execute(sa.text("ANALYZE")))
-    yield database
-    database.close()
+    with new_database(request, tmp_path_factory) as database:
+        fill = sa.text(FILL.format(numbers=NUMBERS[database.dialect]))
+        database.transact(lambda connection: connection.execute(fill, {"pending": PENDING, "total": TOTAL}))
+        database.read(lambda connection: connection.execute(sa.text("ANALYZE")))
+        yield database
 
 
 @pytest.mark.parametrize("name", CASES)

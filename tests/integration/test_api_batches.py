@@ -310,9 +310,11 @@ async def test_a_batch_is_paused_and_resumed_until_it_ends(desk: Desk) -> None:
         answer = await desk.client.post(f"/v1/batches/{batch_id}/{verb}")
         assert (answer.status_code, answer.json()["paused"]) == (200, paused)
     write(desk, batch_id, status="completed")
-    answer = await desk.client.post(f"/v1/batches/{batch_id}/pause")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "conflict")
-    assert "The batch is completed" in answer.json()["error"]["message"]
+    for verb in ("pause", "resume"):
+        answer = await desk.client.post(f"/v1/batches/{batch_id}/{verb}")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (409, "conflict")
+        said = f"The batch is completed, so nothing of it is left that could be {verb.removesuffix('e')}ed."
+        assert answer.json()["error"]["message"] == said
     assert (await desk.client.post(f"/v1/batches/{batch_id}/cancel")).json()["status"] == "completed"
 
 

@@ -52,6 +52,8 @@ BAD = {
     "an unknown field": (text(foo=1), 422, "invalid", "foo", "There is no field 'foo' here; take it out."),
     "an unknown field inside": (given(prompt="x", top_q=1), 422, "invalid", "input.top_q", "no field 'input.top_q'"),
     "two unknown fields": (text(foo=1, bar=2), 422, "invalid", "foo", "(1 more after it)"),
+    "many inputs": (b'{"inputs":[]}', 422, "invalid", "inputs", "send 'inputs' to POST /v1/batches."),
+    "many inputs of a kind": (text(inputs=[1]), 422, "invalid", "inputs", "A job has one 'input'"),
     "no kind": (b'{"model":"echo"}', 422, "invalid", "kind", "The field 'kind' is missing; add it."),
     "an unknown kind": (text(kind="video"), 422, "invalid", "kind", "must be one of text, image, embedding; batches"),
     "no input": (b'{"kind":"text","model":"echo"}', 422, "invalid", "input", "'input' is missing"),

@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from producer_api import batch_output
 from schemas.batches import LineStatus
@@ -138,8 +139,10 @@ async def test_an_answer_that_the_end_has_cut_is_never_taken_for_whole(
         answer = await owner.get(f"{AT}/{batch_id}/output")
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
     else:  # the first line is on its way; the transport misses the end of the answer
-        with pytest.raises(AssertionError):
+        with pytest.raises(AssertionError), capture_logs() as logs:
             await owner.get(f"{AT}/{batch_id}/output")
+        said = [(one["log_level"], one["event"]) for one in logs if one["log_level"] != "info"]
+        assert said == [("warning", "An answer was cut short.")]
     monkeypatch.undo()
     assert office.row(batch_id).status == "completed"
     assert len(await read(owner, batch_id)) == 3

@@ -126,6 +126,33 @@ def test_waiting_prints_counts_and_where_the_answers_are(
     assert sorted(one.name for one in file.parent.iterdir()) == [errors.name, file.name, output.name]
 
 
+@pytest.mark.parametrize("left", ["output_file_id", "error_file_id"])
+def test_nothing_of_an_earlier_run_stays_beside_a_new_one(
+    api: ScriptedApi, stoker: Run, file: Path, left: str
+) -> None:
+    accept(api)
+    api.on("GET", AT, Reply(200, DONE | {"output_file_id": None, left: "file_x"}))
+    api.on("GET", f"{AT}/output", Reply(200, ANSWERS))
+    api.on("GET", f"{AT}/errors", Reply(200, ANSWERS))
+    old = [file.with_name(f"prompts.{name}.jsonl") for name in ("output", "errors")]
+    for path in old:
+        path.write_text("old")
+    stoker("run", str(file), "--wait")
+    kept = old[left == "error_file_id"]
+    assert [path.name for path in old if path.exists()] == [kept.name]
+    assert kept.read_bytes() == ANSWERS
+
+
+def test_requests_are_not_where_the_failed_lines_would_go(
+    api: ScriptedApi, stoker: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = tmp_path / "day.errors.jsonl"
+    again.write_text(LINE)
+    assert stoker("run", str(again), "--wait", "-o", "day.output.jsonl") == 2
+    assert "would take the place of the requests in day.errors.jsonl" in capsys.readouterr().err
+    assert (again.read_text(), api.seen) == (LINE, [])
+
+
 def test_a_batch_is_waited_for_again_by_its_id(
     api: ScriptedApi, stoker: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -267,6 +294,8 @@ def test_batches_are_listed_and_looked_at(api: ScriptedApi, stoker: Run, capsys:
     api.on("GET", AT, Reply(200, DONE | {"metadata": {"a": "b"}, "errors": {"data": [FLAW]}}))
     assert stoker("get", "batch_1") == 0
     shown = capsys.readouterr().out
+    assert shown.count("1,198 of 1,200 done") == 1
+    assert re.search(r"^  ended +in 1 min, 20 lines/s$", shown, re.MULTILINE)
     for words in ("batch_1  completed", "1,198 of 1,200 done, 2 failed", "a=b", "file_o", "line 3,000: The line is"):
         assert words in shown
     assert stoker("list", "--limit", "0") == 2
