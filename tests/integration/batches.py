@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import sqlalchemy as sa
+
 from schemas.base import JsonObject
 from schemas.batches import Endpoint
 from schemas.catalog import Catalog
@@ -15,9 +17,11 @@ from storage.batches import BatchRow, NewBatch
 from storage.database import Database
 from storage.files import NewFile
 from storage.objects.port import ObjectStore, file_key
+from storage.tables import batch_lines as lines_table
 from tasks.batches.clerk import Clerk
 from tasks.settings import TaskSettings
 from tests.contract.sql import CALLER
+from tests.integration.bench import Bench
 
 
 def chat_line(custom_id: str, prompt: str = "hello", **body: Any) -> JsonObject:
@@ -110,3 +114,21 @@ class Office:
         content = self.objects.get(file_key(file_id))
         assert row.bytes == len(content)
         return [json.loads(line) for line in content.splitlines()]
+
+
+def run(bench: Bench, office: Office, batch_id: str) -> None:
+    """Run all lines and end the batch."""
+    bench.hint()
+    bench.until(lambda: office.row(batch_id).status != "in_progress")
+    assert office.clerk.work_once()
+
+
+def names(lines: list[dict[str, object]]) -> list[object]:
+    """What lines are called."""
+    return [line["custom_id"] for line in lines]
+
+
+def lines_of(database: Database, *columns: str) -> list[tuple[object, ...]]:
+    """What the rows of all lines say."""
+    query = sa.select(*(lines_table.c[name] for name in columns)).order_by(lines_table.c.id)
+    return [tuple(row) for row in database.read(lambda connection: list(connection.execute(query)))]

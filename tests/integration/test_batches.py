@@ -1,56 +1,26 @@
 """A batch from its file to its output: validated, run beside jobs, assembled; and what can come between."""
 
 import json
-from collections.abc import AsyncGenerator, Iterator
-from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
 
 from schemas.batches import Endpoint
-from schemas.events import EngineEvent
-from schemas.ids import new_id
-from storage import adapters, batch_lines, batches
-from storage.adapters import NewAdapter
+from storage import batch_lines, batches
 from storage.batch_lines import LineClaim
 from storage.database import Database
 from storage.objects.port import batch_prefix
 from storage.tables import batch_lines as lines_table
 from tasks.attempt import Reason
 from tasks.batches.answers import Answers
-from tasks.engine import EngineRequest
 from tests.contract.sql import CALLER, QUEUE
-from tests.integration.batches import Office, as_file, chat_line, chat_lines
-from tests.integration.bench import CATALOG, Bench, make_engine, run_bench
-from workers.engines.fake import FakeEngine
+from tests.integration.batches import Office, as_file, chat_line, chat_lines, lines_of, names, run
+from tests.integration.bench import CATALOG, Bench
 
 
 @pytest.fixture
 def office(bench: Bench) -> Office:
     return Office(bench.database, bench.objects, CATALOG)
-
-
-@pytest.fixture
-def slow(database: Database, redis_url: str) -> Iterator[Bench]:
-    """A bench whose engine can be full for a while: eight slots, of which lines get seven."""
-    with run_bench(database, redis_url, make_engine(slots=8, decode_step_ms=5)) as opened:
-        yield opened
-
-
-def run(bench: Bench, office: Office, batch_id: str) -> None:
-    """Run all lines and end the batch."""
-    bench.hint()
-    bench.until(lambda: office.row(batch_id).status != "in_progress")
-    assert office.clerk.work_once()
-
-
-def names(lines: list[dict[str, object]]) -> list[object]:
-    return [line["custom_id"] for line in lines]
-
-
-def lines_of(database: Database, *columns: str) -> list[tuple[object, ...]]:
-    query = sa.select(*(lines_table.c[name] for name in columns)).order_by(lines_table.c.id)
-    return [tuple(row) for row in database.read(lambda connection: list(connection.execute(query)))]
 
 
 def test_every_line_is_in_the_output_once_and_in_the_order_of_the_file(bench: Bench, office: Office) -> None:
@@ -93,50 +63,6 @@ def test_lines_that_are_wrong_in_themselves_fail_alone(bench: Bench, office: Off
     said = [(line["response"]["status_code"], line["response"]["body"]["error"]["code"]) for line in errors]
     assert said == [(404, "model_not_found"), (400, "invalid"), (400, "invalid"), (400, "invalid")]
     assert all(line["error"] is None for line in errors)
-
-
-class NotingEngine(FakeEngine):
-    """Notes which adapters it was asked for."""
-
-    def run(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
-        noted.append(request.input.get("adapter"))
-        return super().run(request)
-
-
-noted: list[str | None] = []
-
-
-def test_lines_may_name_the_adapters_of_their_caller_even_when_they_are_deleted_meanwhile(
-    database: Database, redis_url: str
-) -> None:
-    mine = NewAdapter(new_id("lora"), CALLER, "comic", "echo", "text", "a" * 64, 12, rank=4, dtype="F32")
-    foreign = replace(mine, id=new_id("lora"), caller_id="somebody", name="secret", sha256="b" * 64)
-    for new in (mine, foreign):
-        database.transact(lambda connection, new=new: adapters.add(connection, new))  # type: ignore[misc]  # bound
-    names = ["echo:comic", f"echo:{mine.id}", "echo", "echo:secret", f"echo:{foreign.id}"]
-    noted.clear()
-    with run_bench(database, redis_url, make_engine(NotingEngine)) as bench:
-        office = Office(database, bench.objects, CATALOG)
-        batch_id = office.publish([chat_line(name, model=name) for name in names])
-        database.transact(lambda connection: adapters.delete(connection, mine.id, [CALLER]))
-        run(bench, office, batch_id)
-    assert sorted(noted, key=str) == [None, mine.id, mine.id]
-    assert [line["response"]["body"]["model"] for line in office.output(batch_id)] == names[:3]
-    assert [line["response"]["body"]["error"]["code"] for line in office.errors(batch_id)] == ["model_not_found"] * 2
-
-
-@pytest.mark.parametrize("adapter", ["comic", "nobody"])
-def test_native_lines_name_adapters_as_jobs_do(bench: Bench, office: Office, adapter: str) -> None:
-    mine = NewAdapter(new_id("lora"), CALLER, "comic", "echo", "text", "a" * 64, 12, rank=4, dtype="F32")
-    bench.database.transact(lambda connection: adapters.add(connection, mine))
-    body = {"kind": "text", "model": "echo", "input": {"prompt": "hello", "max_tokens": 3, "adapter": adapter}}
-    batch_id = office.publish([chat_line("a") | {"url": "/v1/jobs", "body": body}], endpoint=Endpoint.JOBS)
-    run(bench, office, batch_id)
-    if adapter == "comic":
-        assert office.counts(batch_id) == ("completed", 1, 0)
-    else:
-        [error] = office.errors(batch_id)
-        assert error["response"]["body"]["error"]["message"] == "'echo' has no adapter 'nobody'. It has none."
 
 
 def test_a_batch_of_which_no_line_can_run_ends_without_a_worker(office: Office) -> None:
@@ -200,62 +126,6 @@ def test_a_line_that_stumbles_is_tried_again_and_one_that_always_fails_ends(benc
     assert names(office.output(batch_id)) == ["line-0", "line-2"]
     [error] = office.errors(batch_id)
     assert (error["custom_id"], error["response"]["status_code"]) == ("line-1", 500)
-
-
-def test_jobs_go_first_and_find_places_that_lines_never_take(slow: Bench) -> None:
-    office = Office(slow.database, slow.objects, CATALOG)
-    office.publish(chat_lines(["fake:hang"] * 20))
-    slow.start()
-    slow.until(lambda: slow.lines.running == 7)
-    job_id = slow.submit("hello")
-    slow.start()
-    slow.until(lambda: slow.row(job_id).status == "succeeded")
-    assert slow.lines.running == 7
-
-
-def test_lines_make_room_for_jobs_that_wait_while_the_engine_is_full(slow: Bench) -> None:
-    office = Office(slow.database, slow.objects, CATALOG)
-    office.publish(chat_lines(["fake:hang"] * 7))
-    slow.start()
-    slow.until(lambda: slow.lines.running == 7)
-    job_ids = [slow.submit("fake:hang") for _ in range(3)]
-    for _ in job_ids:
-        slow.start()
-    slow.until(lambda: {slow.row(job_id).status for job_id in job_ids} == {"running"})
-    slow.until(lambda: slow.lines.running == 5)
-    slow.until(lambda: [status for (status,) in lines_of(slow.database, "status")].count("queued") == 2)
-    assert {lost for (lost,) in lines_of(slow.database, "lost")} == {0}
-    assert {errors for (errors,) in lines_of(slow.database, "errors")} == {0}
-
-
-def test_lines_with_many_answers_take_no_more_places_than_others(slow: Bench) -> None:
-    office = Office(slow.database, slow.objects, CATALOG)
-    office.publish([chat_line(f"line-{number}", "fake:hang", n=3) for number in range(20)])
-    slow.start()
-    slow.until(lambda: slow.lines.running == 7)  # what they weigh is not known before they are read
-    job_ids = [slow.submit("fake:hang") for _ in range(2)]
-    for _ in job_ids:
-        slow.start()
-    slow.until(lambda: {slow.row(job_id).status for job_id in job_ids} == {"running"})
-    slow.until(lambda: slow.lines.running == 2)
-    slow.start()
-    slow.until(lambda: [status for (status,) in lines_of(slow.database, "status")].count("queued") == 18)
-    assert slow.lines.running == 2
-    assert {errors for (errors,) in lines_of(slow.database, "errors")} == {0}
-
-
-def test_lines_find_the_few_places_that_jobs_leave(database: Database, redis_url: str) -> None:
-    with run_bench(database, redis_url, make_engine(slots=32)) as crowded:
-        job_ids = [crowded.submit("fake:hang") for _ in range(28)]
-        crowded.start()
-        crowded.until(lambda: {crowded.row(job_id).status for job_id in job_ids} == {"running"})
-        office = Office(crowded.database, crowded.objects, CATALOG)
-        batch_id = office.publish(chat_lines(["hello"] * 20))
-        crowded.start()
-        crowded.until(lambda: office.row(batch_id).status == "finalizing")
-        assert office.counts(batch_id) == ("finalizing", 20, 0)
-        assert {crowded.row(job_id).status for job_id in job_ids} == {"running"}
-        assert {crowded.row(job_id).attempt for job_id in job_ids} == {1}
 
 
 def test_a_paused_batch_ends_what_runs_and_begins_nothing(bench: Bench, office: Office) -> None:
