@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from sentence_transformers import SentenceTransformer
 
+from bench.figures import at, lay_out, slope
 from bench.processes import resident_mebibytes
 from bench.wire import Connection
 from tasks.weights import find_in_package
@@ -45,7 +46,6 @@ TIDY_SECONDS = 5.0
 """A worker tidies up a few seconds after large jobs."""
 KEPT_SECONDS = 2.0
 """The API hangs up on a connection that nobody used for five seconds."""
-WAIT = "Prefer: wait=60\r\n"
 
 
 @dataclass
@@ -120,11 +120,7 @@ class Bench:
         began_at = time.perf_counter()
         job: dict[str, Any] = {"kind": "embedding", "model": model, "input": {"texts": texts}}
         async with self._connection() as connection:
-            answer = (await connection.request("POST", "/v1/jobs", job, WAIT)).body
-            while answer["status"] in ("queued", "running"):
-                answer = (await connection.request("GET", f"/v1/jobs/{answer['id']}", extra=WAIT)).body
-        if answer["status"] != "succeeded":
-            raise RuntimeError(f"a job ended {answer['status']}: {answer['error']}")
+            await connection.run_job(job)
         return time.perf_counter() - began_at
 
     @asynccontextmanager
@@ -194,17 +190,7 @@ def render(rounds: Sequence[Round], memory: Sequence[float], fed: int) -> str:
         (f"worker MiB after {fed:,} more texts", memory[-1], "<= 850"),
         ("  slope, MiB per 1,000 texts", slope(memory) * FED_PARTS / fed * 1000, "flat"),
     ]
-    return "\n".join(f"{label:<48}{value:>10.2f}   {wanted}".rstrip() for label, value, wanted in lines)
-
-
-def slope(values: Sequence[float]) -> float:
-    """Return by how much the line through the values rises from one to the next."""
-    return statistics.linear_regression(range(len(values)), values).slope
-
-
-def at(values: Sequence[float], share: float) -> float:
-    """Return a percentile."""
-    return sorted(values)[math.ceil(share * len(values)) - 1]
+    return lay_out(lines)
 
 
 async def measure(folder: Path, rounds: int, texts: int) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 
 import psutil
 
-from bench.embedding import at
+from bench.figures import at
 from bench.wire import Connection
 from schemas.text import Message, TextInput
 from tasks.prompts import Prompts

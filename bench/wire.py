@@ -7,6 +7,9 @@ import json
 from dataclasses import dataclass
 from typing import Any, Self
 
+WAIT = "Prefer: wait=60\r\n"
+ACCEPTED = 202
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -41,6 +44,15 @@ class Connection:
         status_line, *lines = answer.decode("latin-1").split("\r\n")
         length = next(int(line[15:]) for line in lines if line.lower().startswith("content-length:"))
         return Answer(int(status_line.split()[1]), json.loads(await self._reader.readexactly(length)))
+
+    async def run_job(self, job: Any) -> Any:
+        """Submit a job and wait until it has succeeded; return it as the API shows it."""
+        answer = await self.request("POST", "/v1/jobs", job, WAIT)
+        while answer.status == ACCEPTED or answer.body["status"] in ("queued", "running"):
+            answer = await self.request("GET", answer.body["urls"]["get"], extra=WAIT)
+        if answer.body["status"] != "succeeded":
+            raise RuntimeError(f"a job ended {answer.body['status']}: {answer.body['error']}")
+        return answer.body
 
     def close(self) -> None:
         """Hang up."""
