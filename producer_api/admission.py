@@ -6,12 +6,13 @@ import asyncio
 import hashlib
 import time
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from producer_api.services import Services
+from schemas.base import JsonObject
 from schemas.catalog import Model
 from schemas.errors import IdempotencyMismatchError, InvalidError, StokerError, TooManyError
 from schemas.image import ImageInput
@@ -27,9 +28,8 @@ from tasks.addresses import read_rules
 from tasks.counting import Counting
 from tasks.dispatch import Dispatcher, Origin, Request, check_request, hint_width, new_job
 from tasks.freshness import Fresh
-from tasks.images import any_seed, settle
+from tasks.images import any_seed, pixel_steps, settle
 from tasks.routing import find_model
-from tasks.text import Cost
 from tasks.webhooks.intake import row_of_webhook, webhook_of_row
 
 INLINE_CHARACTERS = 16 * 1024
@@ -107,7 +107,7 @@ class Admission:
         if adapters:
             job = replace(job, adapters=" ".join(adapters))
         if cost:
-            job = replace(job, prefill_tokens=cost.prefill_tokens, max_new_tokens=cost.max_new_tokens)
+            job = replace(job, **cost)
         submission = await self._lay_out(job, given, origin, request)
         admitted = await services.database.awrite(jobs.submit, submission)
         if not admitted.same_request:
@@ -118,14 +118,16 @@ class Admission:
             services.hints.send(job.queue, width=hint_width(model.max_in_flight))
         return Accepted(job.id, job, given)
 
-    async def _judge(self, request: Request, model: Model, caller_id: str) -> tuple[str, Cost | None, list[str]]:
-        """Return the input as it is stored, what it is predicted to cost, and the adapters that it uses."""
-        cost = None
+    async def _judge(self, request: Request, model: Model, caller_id: str) -> tuple[str, JsonObject, list[str]]:
+        """Return the input as it is stored, the columns of what it is predicted to cost, and its adapters."""
+        cost: JsonObject = {}
         given, adapters = await resolve_input(self._services.database, request.input, model, caller_id)
         if isinstance(given, TextInput):
-            given, cost = await self._counting.judge(given, model)
+            given, counted = await self._counting.judge(given, model)
+            cost = asdict(counted) if counted else {}
         elif isinstance(given, ImageInput):
             given = settle(given, model, any_seed())
+            cost = {"pixel_steps": pixel_steps(given)}
         return given.model_dump_json(exclude_defaults=True), cost, adapters
 
     async def _lay_out(self, job: NewJob, given: str, origin: Origin, request: Request) -> Submission:

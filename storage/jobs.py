@@ -50,6 +50,7 @@ class NewJob:
     prefill_tokens: int | None = None
     max_new_tokens: int | None = None
     adapters: str | None = None
+    pixel_steps: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

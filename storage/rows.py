@@ -63,6 +63,7 @@ class JobRow:
     prefill_tokens: int | None
     max_new_tokens: int | None
     adapters: str | None
+    pixel_steps: int | None
 
 
 @dataclass(slots=True)  # frozen, making one would cost eight times as much

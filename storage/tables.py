@@ -83,6 +83,7 @@ jobs = Table(
     Column("prefill_tokens", Integer),  # what the model will have to read; NULL: not counted
     Column("max_new_tokens", Integer),  # what it will write at most, in all answers together
     Column("adapters", Text),  # the ids of those that it uses, space separated; NULL: none
+    Column("pixel_steps", BigInteger),  # of an image job: pixels x steps, of all pictures together
 )
 IS_CLAIMABLE = sa.text("status = 'queued' AND run_at IS NULL AND lost = 0")
 IS_SUSPECT = sa.text("status = 'queued' AND run_at IS NULL AND lost > 0")

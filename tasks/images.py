@@ -77,6 +77,11 @@ def settle(given: ImageInput, model: Model, seed: int) -> ImageInput:
     return fill(given, model).model_copy(update={"seed": seed} if given.seed is None else {})
 
 
+def pixel_steps(settled: ImageInput) -> int:
+    """Return what a settled input is predicted to cost: pixels, each as often as there are steps."""
+    return (settled.width or 0) * (settled.height or 0) * (settled.steps or 0) * settled.n
+
+
 def any_seed() -> int:
     """Choose a seed."""
     return secrets.randbelow(SEEDS)

@@ -24,7 +24,7 @@ def cancel(database: Database, job_id: str) -> Canceled:
 
 
 def test_a_submitted_job_is_queued_with_everything_that_was_said(database: Database) -> None:
-    job = new_job(metadata='{"a":"é😀"}', retry_of="job_before", request_id="req_1", rank=0.25, prefill_tokens=7)
+    job = new_job(metadata='{"a":"é😀"}', retry_of="job_before", request_id="req_1", rank=0.25, pixel_steps=2**40)
     assert database.write(jobs.submit, Submission(job, '{"prompt":"é"}')) == Admitted(job.id, is_new=True)
     stored = row(database, job.id)
     assert {name: getattr(stored, name) for name in asdict(job)} == asdict(job)

@@ -54,6 +54,12 @@ async def test_what_is_left_out_is_settled_before_the_job_waits(desk: Desk) -> N
     assert (await desk.look(job_id))["input"] == given | {"seed": seed}
 
 
+async def test_a_job_is_stored_with_what_it_will_cost(desk: Desk) -> None:
+    for fields, cost in (({}, 64 * 64 * 8), ({"width": 128, "steps": 20, "n": 16}, 128 * 64 * 20 * 16)):
+        job_id = await desk.submit(**JOB, input={"prompt": "a red circle", **fields})
+        assert desk.row(job_id).pixel_steps == cost
+
+
 MADE: JsonObject = {
     "images": [
         {"name": "image-0.png", "seed": 7, "width": 64, "height": 64},
