@@ -214,15 +214,21 @@ async def test_those_who_stay_notice_nothing_when_others_leave_their_batch(
         assert difference(kept, alone) <= 1
 
 
-async def test_a_preview_comes_to_look_like_the_picture(engine: ImageEngine) -> None:
-    events = await listen(engine, {**CIRCLE, "steps": 16}, kind="image")
+@pytest.mark.parametrize("scheduler", [None, "euler", "euler_a", "dpm++", "unipc"])
+async def test_previews_show_from_the_first_what_the_picture_will_be(
+    engine: ImageEngine, scheduler: str | None
+) -> None:
+    events = await listen(engine, {**CIRCLE, "steps": 12, "scheduler": scheduler}, kind="image")
     previews = [pixels(event.content) for event in events if isinstance(event, Preview)]
     [final] = [pixels(event.content) for event in events if isinstance(event, Produced)]
+    assert len(previews) == 5
+    for preview in previews:
+        red, green, blue = np.median(preview[56:72, 56:72], axis=(0, 1))
+        assert red > max(green, blue) + 80
+        assert np.median(preview[:8, :8]) > 180  # paper
     small = np.asarray(Image.fromarray(final.astype(np.uint8)).resize((128, 128))).astype(np.int16)
-    distances = [change(small, one) for one in previews]
-    assert len(previews) == 7
-    assert distances == sorted(distances, reverse=True)
-    assert distances[-1] < distances[0] / 3
+    assert change(small, previews[-1]) < 20
+    assert change(small, previews[-1]) < change(small, previews[0])
 
 
 async def test_an_adapter_that_would_load_partly_is_refused(tmp_path: Any) -> None:

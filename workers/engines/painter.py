@@ -163,7 +163,7 @@ class Batch:
         return dict(zip(self._rows, pixels, strict=True))
 
     def _see_step(self, _pipeline: Any, step: int, _time: Any, carried: dict[str, Any]) -> dict[str, Any]:
-        wanted = set(self._watch(step + 1, partial(self._look, carried["latents"])))
+        wanted = set(self._watch(step + 1, partial(self._look, self._kit.schedulers.estimate)))
         if self._kit.can_leave_out and not wanted.issuperset(self._rows):
             return self._leave_out(wanted, carried)
         return carried
