@@ -69,40 +69,59 @@ def test_a_job_that_is_dropped_leaves_the_others(turns: Turns[Canvas]) -> None:
     assert turns.next_batch(lambda _: 9) is None
 
 
+def of_pixels(pixels: int, steps: int = 8) -> Group:
+    return Group(pixels, 1, steps, 3.0, None, has_negative=False)
+
+
 def test_nothing_is_known_of_memory_so_the_most_is_tried() -> None:
-    assert BatchSizes(8).limit(64 * 64, None) == 8
-    assert BatchSizes(8).limit(64 * 64, 10 * MEBIBYTE) == 8
+    assert BatchSizes(8).limit(group(), None) == 8
+    assert BatchSizes(8).limit(group(), 10 * MEBIBYTE) == 8
 
 
 def test_what_was_measured_decides_how_many_fit() -> None:
-    sizes = BatchSizes(16)
+    sizes, large = BatchSizes(16), of_pixels(400)
     sizes.learn(100, 10 * MEBIBYTE)
-    assert sizes.limit(100, 1000 * MEBIBYTE) == 16
-    assert sizes.limit(100, 100 * MEBIBYTE) == 9  # a tenth is left free
-    assert sizes.limit(100, 5 * MEBIBYTE) == 1
-    assert sizes.limit(400, 100 * MEBIBYTE) == 2  # four times as large, so four times as much
-    assert sizes.limit(400, None) == 16
+    fitting = [sizes.limit(of_pixels(100), free * MEBIBYTE) for free in (1000, 100, 5)]
+    assert fitting == [16, 9, 1]  # a tenth is left free
+    assert sizes.limit(large, 100 * MEBIBYTE) == 2  # four times as large, so four times as much
+    assert sizes.limit(large, None) == 16
 
 
 def test_a_larger_measurement_is_not_forgotten() -> None:
     sizes = BatchSizes(16)
     sizes.learn(100, 20 * MEBIBYTE)
     sizes.learn(100, 10 * MEBIBYTE)
-    assert sizes.limit(100, 100 * MEBIBYTE) == 4
+    assert sizes.limit(of_pixels(100), 100 * MEBIBYTE) == 4
 
 
 def test_memory_that_ran_out_halves_the_batch_for_this_size_and_larger_ones() -> None:
     sizes = BatchSizes(8)
     sizes.halve(100, 8)
-    assert [sizes.limit(pixels, None) for pixels in (50, 100, 200)] == [8, 4, 4]
+    assert [sizes.limit(of_pixels(pixels), None) for pixels in (50, 100, 200)] == [8, 4, 4]
     sizes.halve(100, 4)
-    assert sizes.limit(100, None) == 2
+    assert sizes.limit(of_pixels(100), None) == 2
     for _ in range(5):
-        sizes.halve(100, sizes.limit(100, None))
-    assert sizes.limit(100, None) == 1
+        sizes.halve(100, sizes.limit(of_pixels(100), None))
+    assert sizes.limit(of_pixels(100), None) == 1
 
 
 def test_a_short_batch_that_did_not_fit_says_more_than_a_long_one() -> None:
     sizes = BatchSizes(8)
     sizes.halve(100, 3)
-    assert sizes.limit(100, None) == 1
+    assert sizes.limit(of_pixels(100), None) == 1
+
+
+def test_no_batch_is_made_to_take_longer_than_it_may() -> None:
+    sizes = BatchSizes(8, most_seconds=4)
+    assert sizes.limit(of_pixels(100), None) == 8  # nothing is known yet
+    sizes.time(of_pixels(100, steps=10), 1, seconds=1.0)
+    assert [sizes.limit(of_pixels(100, steps), None) for steps in (1, 10, 20, 100)] == [8, 4, 2, 1]
+    assert [sizes.limit(of_pixels(pixels, 10), None) for pixels in (50, 200, 10_000)] == [8, 2, 1]
+
+
+def test_a_batch_at_its_best_tells_the_pace() -> None:
+    sizes = BatchSizes(8, most_seconds=4)
+    for images, seconds in ((1, 1.0), (4, 2.0), (4, 30.0)):
+        sizes.time(of_pixels(100, steps=10), images, seconds)
+    assert sizes.limit(of_pixels(100, steps=10), None) == 8
+    assert sizes.limit(of_pixels(100, steps=20), None) == 4

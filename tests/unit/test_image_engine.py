@@ -1,8 +1,10 @@
 """The image engine's books, on a painter without torch: who shares a batch, what is told, who is left out."""
 
 import asyncio
+import gc
 import io
 import json
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -286,13 +288,27 @@ async def test_the_gate_closes_when_two_batches_are_inside(engine: ImageEngine, 
     first = await occupy(engine, painter)
     many = start(engine, "many", n=14)
     await until(lambda: bool(engine.stats()["waiting_images"] == 14))
+    assert engine.capacity().free == 7  # what does not go into a batch of its own leaves others their turn
+    more = start(engine, "more", n=6)
+    await until(lambda: bool(engine.stats()["waiting_images"] == 20))
     assert engine.capacity().free == 1
-    more = start(engine, "more", n=2)
-    await until(lambda: bool(engine.stats()["waiting_images"] == 16))
+    last = start(engine, "last", n=1)
+    await until(lambda: bool(engine.stats()["waiting_images"] == 21))
     assert engine.capacity().free == 0
     painter.may_go.set()
-    await asyncio.gather(first, many, more)
+    await asyncio.gather(first, many, more, last)
     assert engine.capacity().free == 16
+
+
+async def test_a_small_request_does_not_wait_for_all_of_a_large_one(engine: ImageEngine, painter: ToyPainter) -> None:
+    first = await occupy(engine, painter)
+    large = start(engine, "large", n=16, width=64, height=64)
+    await until(lambda: bool(engine.stats()["waiting_images"] == 16))
+    small = start(engine, "small")
+    await until(lambda: bool(engine.stats()["waiting_images"] == 17))
+    painter.may_go.set()
+    await asyncio.gather(first, large, small)
+    assert [batch[0].prompt for batch in painter.batches[1:]] == ["large", "small", "large"]
 
 
 async def test_adapters_in_memory_are_told(engine: ImageEngine) -> None:
@@ -315,6 +331,21 @@ async def test_a_painter_that_loses_its_device_takes_the_engine_with_it(
 async def test_a_seed_is_chosen_and_told_when_there_is_none(engine: ImageEngine) -> None:
     chosen = {(await ask(engine, {"prompt": "x"}, kind="image")).output["images"][0]["seed"] for _ in range(3)}
     assert len(chosen) == 3
+
+
+async def test_what_a_request_held_is_free_at_its_end_and_not_when_garbage_is_collected(
+    engine: ImageEngine, painter: ToyPainter
+) -> None:
+    first = await occupy(engine, painter)
+    drawing = weakref.ref(engine._inside["first"])  # noqa: SLF001 - nobody else has it
+    gc.disable()
+    try:
+        painter.may_go.set()
+        assert isinstance((await first)[-1], Finished)
+        painter.batches.clear()
+        await until(lambda: drawing() is None)
+    finally:
+        gc.enable()
 
 
 async def test_a_caller_that_goes_away_leaves_nothing(engine: ImageEngine, painter: ToyPainter) -> None:

@@ -94,6 +94,8 @@ class Drawing:
 
     def tell_progress(self) -> None:
         """Say how far it is; a batch that is drawn again does not take that back."""
+        if self.is_aborted:
+            return
         fraction = sum(canvas.step for canvas in self.canvases) / (self.group.steps * len(self.canvases))
         if fraction > self._told:
             self._told = fraction
@@ -106,6 +108,11 @@ class Drawing:
             canvas.is_wanted = False
         self.news.put_nowait(why)
 
+    def let_go(self) -> None:
+        """Forget its images: they know it, so together they would keep adapters until garbage is collected."""
+        self.stop(None)
+        self.canvases = []
+
     def judge(self, pixels: Pixels) -> str | None:
         """Return why nobody may see a picture, or a preview of it; nothing when they may."""
         height, width, _ = pixels.shape
@@ -116,7 +123,7 @@ class Drawing:
         if why := self.judge(painted.pixels):
             self._made[painted.index] = Blocked(why)
         else:
-            form, seed = self.given.format, self.canvases[painted.index].seed
+            form, seed = self.given.format, (self.given.seed or 0) + painted.index
             content = write_picture(painted.pixels, form, {**self._recipe, "seed": seed})
             self._made[painted.index] = Produced(f"image-{painted.index}.{form.ending}", form.content_type, content)
         self._company = max(self._company, painted.company)

@@ -52,7 +52,7 @@ class ImageEngine:
         self._make_painter = make_painter
         self._inside: dict[str, Drawing] = {}
         self._turns = Turns[Canvas]()
-        self._sizes = BatchSizes(options.max_batch)
+        self._sizes = BatchSizes(options.max_batch, options.batch_seconds)
         self._drawing, self._reading, self._writing = (
             ThreadPoolExecutor(1, name) for name in ("draw", "read", "write")
         )
@@ -79,9 +79,12 @@ class ImageEngine:
         self.state = EngineState.READY
 
     def capacity(self) -> Capacity:
-        """Count the free slots; there are none while two batches are inside."""
+        """Count the free slots; there are none while two batches are inside.
+
+        Of one request no more images count than go into a batch: behind them others have their turn.
+        """
         slots = self._model.max_in_flight
-        images = sum(drawing.missing for drawing in self._inside.values())
+        images = sum(min(drawing.missing, self._sizes.limit(drawing.group, None)) for drawing in self._inside.values())
         room = BATCHES_AHEAD * self._options.max_batch - images
         return Capacity(free=max(0, min(slots - len(self._inside), room)), slots=slots)
 
@@ -99,7 +102,7 @@ class ImageEngine:
                     yield event
         finally:
             self._turns.drop(drawing)
-            drawing.stop(None)
+            drawing.let_go()
             if self._inside.get(request.job_id) is drawing:
                 del self._inside[request.job_id]
 
@@ -174,18 +177,21 @@ class ImageEngine:
                     self._wake.clear()
                     await self._wake.wait()
                     await asyncio.sleep(self._options.gather_ms / 1000)
-                if taken := self._turns.next_batch(self._limit):
-                    await self._draw(*taken)
-        except Exception:
+                await self._draw_next()
+        except Exception:  # whatever it is, those who wait must hear that nobody draws any more
             log.exception("The engine cannot go on.")
             self._die()
 
+    async def _draw_next(self) -> None:
+        if taken := self._turns.next_batch(self._limit):
+            await self._draw(*taken)
+
     def _limit(self, group: Group) -> int:
-        return self._sizes.limit(group.pixels, self._living().free_bytes())
+        return self._sizes.limit(group, self._living().free_bytes())
 
     async def _draw(self, group: Group, canvases: Sequence[Canvas]) -> None:
         painter, loop = self._living(), asyncio.get_running_loop()
-        watch = partial(self._watch, loop, canvases)
+        watch, began_at = partial(self._watch, loop, canvases), loop.time()
         try:
             drawn = await _in_thread(self._drawing, painter.draw, group, canvases, watch)
         except AbandonedError:
@@ -198,6 +204,8 @@ class ImageEngine:
             await self._draw_apart(group, canvases, error)
         else:
             self._batches, self._images = self._batches + 1, self._images + len(canvases)
+            if len(drawn.pictures) == len(canvases):
+                self._sizes.time(group, len(canvases), loop.time() - began_at)
             if drawn.bytes_each is not None:
                 self._sizes.learn(group.pixels, drawn.bytes_each)
             for row, pixels in drawn.pictures.items():

@@ -1,11 +1,12 @@
-"""What an image engine draws next: images that agree share a batch, groups take turns, memory says how many fit."""
+"""What an image engine draws next: images that agree share a batch, groups take turns, and no turn is long."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from math import inf
 from typing import Any, Generic, TypeVar
 
 CAUTION = 0.9
@@ -91,32 +92,46 @@ class Turns(Generic[One]):
 
 
 class BatchSizes:
-    """How many images of a size fit: what was measured, what ran out of memory, and never more than was asked for."""
+    """How many images are drawn at once: never more than was asked for, than fit, or than are drawn in a while."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, most_seconds: float = inf) -> None:
         self._most = most
-        self._bytes_each: dict[int, float] = {}  # by pixels
-        self._fitting: dict[int, int] = {}  # by pixels: what is known since memory ran out
+        self._most_seconds = most_seconds
+        self._bytes_each: dict[int, float] = {}  # by pixels, as are the others
+        self._step_seconds: dict[int, float] = {}  # of one image, at the best that was seen
+        self._fitting: dict[int, int] = {}  # what is known since memory ran out
 
     def learn(self, pixels: int, bytes_each: float) -> None:
         """Note what one image of a batch took."""
         self._bytes_each[pixels] = max(bytes_each, self._bytes_each.get(pixels, 0))
 
+    def time(self, group: Group, images: int, seconds: float) -> None:
+        """Note how long a batch took. Slower ones were disturbed, or too small to be at their best."""
+        each = seconds / (images * group.steps)
+        self._step_seconds[group.pixels] = min(each, self._step_seconds.get(group.pixels, each))
+
     def halve(self, pixels: int, tried: int) -> None:
         """Note that so many did not fit."""
-        self._fitting[pixels] = max(1, min(tried, self.limit(pixels, None)) // 2)
+        self._fitting[pixels] = max(1, min(tried, self._fit(pixels, None)) // 2)
 
-    def limit(self, pixels: int, free_bytes: int | None) -> int:
-        """Return how many images of so many pixels are tried at once; None where free memory cannot be told."""
+    def limit(self, group: Group, free_bytes: int | None) -> int:
+        """Return how many images of a group are tried at once; None where free memory cannot be told."""
+        limit = self._fit(group.pixels, free_bytes)
+        if each := _guess(self._step_seconds, group.pixels) * group.steps:
+            limit = int(min(limit, self._most_seconds / each))
+        return max(1, limit)
+
+    def _fit(self, pixels: int, free_bytes: int | None) -> int:
         limit = min([self._most, *(fits for size, fits in self._fitting.items() if size <= pixels)])
-        each = self._guess(pixels)
+        each = _guess(self._bytes_each, pixels)
         if free_bytes is not None and each:
             limit = min(limit, int(CAUTION * free_bytes / each))
         return max(1, limit)
 
-    def _guess(self, pixels: int) -> float:
-        """Return the bytes of one image: measured, or in proportion to the size that is most alike."""
-        if not self._bytes_each:
-            return 0
-        alike = min(self._bytes_each, key=lambda size: abs(size - pixels))
-        return self._bytes_each[alike] * pixels / alike
+
+def _guess(known: Mapping[int, float], pixels: int) -> float:
+    """Return what an image takes: measured, or in proportion to the size that is most alike."""
+    if not known:
+        return 0
+    alike = min(known, key=lambda size: abs(size - pixels))
+    return known[alike] * pixels / alike

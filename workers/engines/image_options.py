@@ -16,6 +16,7 @@ class ImageOptions(Strict):
     variant: str | None = Field(None, min_length=1, description="The files to take, such as `fp16`.")
     threads: int = Field(1, ge=1, description="Threads that compute; more than one only where cores are to spare.")
     max_batch: int = Field(8, ge=1, le=64, description="So many images are drawn at once, if memory allows.")
+    batch_seconds: float = Field(4, gt=0, description="Batches that would take longer are made smaller.")
     gather_ms: float = Field(4, ge=0, le=1000, description="How long a first image waits for company.")
     max_resident_adapters: int = Field(8, ge=1, description="Kept in memory beside the catalog's own.")
     vae_slicing: bool = Field(default=False, description="Decode the images of a batch one by one: less memory.")

@@ -7,6 +7,7 @@ whatever the batch, an image's own changes are all that reaches it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -53,7 +54,7 @@ class Mixture:
             layer.keep(rows)
 
 
-class Changed:
+class Changed(ABC):
     """A layer with what a batch changes in it: one pair for everybody, or a pair for each image."""
 
     def __init__(self, layer: nn.Module, images: Sequence[Sequence[tuple[Change, float]]]) -> None:
@@ -66,9 +67,9 @@ class Changed:
         self._down = torch.stack([_pad(down, 0, widest) for down, _ in pairs])
         self._up = torch.stack([_pad(up.flatten(1), 1, widest) for _, up in pairs])
 
+    @abstractmethod
     def apply(self) -> Any:
         """Change the layer; return what is called to undo it."""
-        raise NotImplementedError
 
     def keep(self, rows: Sequence[int]) -> None:
         """Leave out all other rows."""
