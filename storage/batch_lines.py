@@ -88,6 +88,7 @@ class LineEnding:
     length: int
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,7 @@ def _tallies(group: EndedGroup, ended: frozenset[int]) -> Iterator[tuple[int, Ta
                 len(mine) - completed,
                 sum(one.prompt_tokens for one in mine),
                 sum(one.completion_tokens for one in mine),
+                sum(one.cached_tokens for one in mine),
             ),
         )
 

@@ -56,6 +56,7 @@ class BatchRow:
     metadata: str | None
     webhook: str | None
     request_id: str | None
+    cached_tokens: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ class Tally:
     failed: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +248,7 @@ COUNT = (
         failed=batches.c.failed + sa.bindparam("more_failed"),
         prompt_tokens=batches.c.prompt_tokens + sa.bindparam("more_prompt_tokens"),
         completion_tokens=batches.c.completion_tokens + sa.bindparam("more_completion_tokens"),
+        cached_tokens=sa.func.coalesce(batches.c.cached_tokens, 0) + sa.bindparam("more_cached_tokens"),
         status=sa.case((IS_OVER, BatchStatus.FINALIZING.value), else_=batches.c.status),
         finalizing_at=sa.case((IS_OVER, db_now()), else_=batches.c.finalizing_at),
     )

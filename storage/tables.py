@@ -275,6 +275,7 @@ batches = Table(
     Column("metadata", Text),
     Column("webhook", Text),  # as of a job
     Column("request_id", Text),
+    Column("cached_tokens", BigInteger),  # of the prompts' tokens
     Index("batches_caller", "caller_id", "id"),
     Index("batches_input", "input_file_id"),
     sqlite_autoincrement=True,

@@ -40,7 +40,7 @@ def _seconds(moment: float | None) -> int | None:
 def _usage(row: BatchRow) -> JsonObject:
     return {
         "input_tokens": row.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens_details": {"cached_tokens": row.cached_tokens or 0},
         "output_tokens": row.completion_tokens,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": row.prompt_tokens + row.completion_tokens,

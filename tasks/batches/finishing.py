@@ -60,6 +60,7 @@ class Finishing:
                 len(ended.answer),
                 ended.usage.get("prompt_tokens", 0),
                 ended.usage.get("completion_tokens", 0),
+                ended.usage.get("cached_prompt_tokens", 0),
             )
         )
         group.answers += ended.answer

@@ -54,7 +54,7 @@ def claim(database: Database, limit: int, owner: str = "worker_a", most_lost: in
 
 
 def finish(database: Database, lines: list[ClaimedLine], status: LineStatus = SUCCEEDED) -> Finished:
-    endings = [LineEnding(one.id, one.attempt, status, 10 * n, 10, 3, 2) for n, one in enumerate(lines)]
+    endings = [LineEnding(one.id, one.attempt, status, 10 * n, 10, 3, 2, 1) for n, one in enumerate(lines)]
     return database.write(batch_lines.finish, EndedGroup("a1", endings))
 
 
@@ -101,7 +101,7 @@ def test_a_group_that_ends_is_counted_and_the_last_one_ends_the_running(database
     assert finish(database, [three], FAILED) == Finished(frozenset({three.id}), (row.number,))
     assert counts(database, row) == ("finalizing", 2, 1)
     now = find(database, row)
-    assert (now.prompt_tokens, now.completion_tokens) == (9, 6)
+    assert (now.prompt_tokens, now.completion_tokens, now.cached_tokens) == (9, 6, 3)
     assert now.finalizing_at is not None
 
 

@@ -105,6 +105,7 @@ async def test_everything_a_row_knows_is_told(desk: Desk, client: openai.AsyncOp
         failed=3,
         prompt_tokens=20,
         completion_tokens=30,
+        cached_tokens=8,
         errors=json.dumps(flaws),
         output_file_id="file_o",
         error_file_id="file_e",
@@ -118,6 +119,7 @@ async def test_everything_a_row_knows_is_told(desk: Desk, client: openai.AsyncOp
     assert seen.request_counts.model_dump() == {"total": 9, "completed": 4, "failed": 3}
     assert seen.usage is not None
     assert (seen.usage.input_tokens, seen.usage.output_tokens, seen.usage.total_tokens) == (20, 30, 50)
+    assert seen.usage.input_tokens_details.cached_tokens == 8
 
 
 async def test_lists_are_walked_page_by_page(desk: Desk, client: openai.AsyncOpenAI) -> None:

@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 
 from schemas.batches import Endpoint
-from schemas.events import EngineEvent
+from schemas.events import EngineEvent, Finished
 from schemas.ids import new_id
 from storage import adapters
 from storage.adapters import NewAdapter
 from storage.database import Database
+from tasks.batch_views import batch_view
 from tasks.engine import EngineRequest
 from tests.contract.sql import CALLER
 from tests.integration.batches import Office, chat_line, chat_lines, lines_of, run
@@ -128,3 +129,21 @@ def test_lines_find_the_few_places_that_jobs_leave(database: Database, redis_url
         assert office.counts(batch_id) == ("finalizing", 20, 0)
         assert {crowded.row(job_id).status for job_id in job_ids} == {"running"}
         assert {crowded.row(job_id).attempt for job_id in job_ids} == {1}
+
+
+class CachingEngine(FakeEngine):
+    """Knows two tokens of each prompt from before."""
+
+    async def run(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
+        async for event in super().run(request):
+            if isinstance(event, Finished):
+                event = replace(event, usage=event.usage | {"cached_prompt_tokens": 2})  # noqa: PLW2901 - passed on
+            yield event
+
+
+def test_tokens_that_were_known_from_before_are_counted(database: Database, redis_url: str) -> None:
+    with run_bench(database, redis_url, make_engine(CachingEngine)) as bench:
+        office = Office(database, bench.objects, CATALOG)
+        batch_id = office.publish([*chat_lines(["hello"] * 3), chat_line("wrong", model="nobody")])
+        run(bench, office, batch_id)
+        assert batch_view(office.row(batch_id))["usage"]["input_tokens_details"] == {"cached_tokens": 6}
