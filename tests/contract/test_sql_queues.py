@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from storage import queues, workers
 from storage.database import Database
 from storage.queues import Depth, QueueRow
+from tests.contract import test_sql_batches as batches
 from tests.contract.sql import QUEUE, claim, claim_one, finish, row, status_of, submit
 
 SIBLING = "text.echo.cpu1"
@@ -51,6 +52,15 @@ def test_pausing_an_unknown_queue_says_so(database: Database) -> None:
     declare(database, QUEUE)
     assert do(database, queues.pause, QUEUE, paused=False) is True
     assert do(database, queues.pause, SIBLING, paused=True) is False
+
+
+def test_no_line_of_a_paused_queue_is_claimed(database: Database) -> None:
+    declare(database, QUEUE)
+    batches.add(database, lines=2)
+    do(database, queues.pause, QUEUE, paused=True)
+    assert batches.claim(database, 2) == []
+    do(database, queues.pause, QUEUE, paused=False)
+    assert len(batches.claim(database, 2)) == 2
 
 
 def test_depths_count_every_lane(database: Database) -> None:

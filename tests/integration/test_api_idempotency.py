@@ -77,3 +77,13 @@ async def test_retries_have_keys_too(desk: Desk) -> None:
     first, again = await desk.client.post(address, headers=KEY), await desk.client.post(address, headers=KEY)
     assert first.json()["id"] == again.json()["id"]
     assert desk.count_rows() == 2
+
+
+async def test_a_key_that_retried_one_job_retries_no_other(desk: Desk) -> None:
+    first, second = await desk.submit(), await desk.submit()
+    for job_id in (first, second):
+        await desk.client.post(f"/v1/jobs/{job_id}/cancel")
+    retried = [await desk.client.post(f"/v1/jobs/{one}/retry", headers=KEY) for one in (first, first, second)]
+    assert [answer.status_code for answer in retried] == [202, 202, 422]
+    assert retried[0].json()["id"] == retried[1].json()["id"]
+    assert retried[2].json()["error"]["code"] == "idempotency_mismatch"

@@ -83,9 +83,10 @@ def test_suspects_move_as_well() -> None:
 
 
 def test_jobs_stay_where_a_worker_lives_and_where_nobody_does() -> None:
-    backlog = Depth(claimable=9)
-    assert list(moves_to_make(sight(worker(), worker(THERE), here=backlog), catalog("gpu0", "gpu1"))) == []
-    assert list(moves_to_make(sight(here=backlog), catalog("gpu0", "gpu1"))) == []
+    backlog, both = Depth(claimable=9), (HERE, THERE)
+    for workers in ((worker(), worker(THERE)), ()):
+        seen = sight(*workers, queues=both, here=backlog)
+        assert list(moves_to_make(seen, catalog("gpu0", "gpu1"))) == []
     assert list(moves_to_make(sight(here=backlog), catalog("gpu0"))) == []
 
 
