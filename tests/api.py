@@ -3,16 +3,21 @@
 import asyncio
 import shutil
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from copy import copy
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from fastapi import FastAPI
+from starlette.datastructures import State
 
-from producer_api.app import create_app
+from producer_api.app import create_app, route_app
 from producer_api.authentication import make_key
 from producer_api.services import Services
 from producer_api.settings import ApiSettings
@@ -66,6 +71,13 @@ def migrated(template: Path, folder: Path) -> Database:
         versions.migrate(database)
         database.close()
     return Database(f"sqlite:///{shutil.copy(template, folder / 'api.db')}")
+
+
+def migrated_url(template: Path, folder: Path) -> str:
+    """Return the address of a fresh SQLite database, for processes of their own."""
+    database = migrated(template, folder)
+    database.close()
+    return database.engine.url.render_as_string()
 
 
 def memory_services(database: Database, **settings: Any) -> Services:
@@ -199,10 +211,31 @@ class Puppet:
         await self._services.bell.ring([job.id])
 
 
+@cache
+def _routed() -> FastAPI:
+    return route_app()
+
+
+def _lend_routes() -> FastAPI:
+    """An app with every route: to lay them out takes a tenth of a second, and they keep nothing."""
+    app = copy(_routed())
+    app.router = copy(app.router)
+    app.router.routes = [*app.router.routes]
+    app.state, app.user_middleware, app.exception_handlers = State(), [], {**app.exception_handlers}
+    return app
+
+
+def build_app(services: Services) -> FastAPI:
+    """The real app over these services, on routes that were laid out once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("producer_api.app.route_app", _lend_routes)
+        return create_app(services)
+
+
 @asynccontextmanager
 async def open_desk(services: Services) -> AsyncIterator[Desk]:
     """Run the app over these services, without a network between it and the client."""
-    app = create_app(services)
+    app = build_app(services)
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),
@@ -212,6 +245,19 @@ async def open_desk(services: Services) -> AsyncIterator[Desk]:
         declare_queues(services.database, services.catalog)
         client.headers["Authorization"] = f"Bearer {desk.key()}"
         yield desk
+
+
+def count_by_job(patch: pytest.MonkeyPatch, owner: object, method: str) -> Counter[str]:
+    """Count the calls of a method from here on, by the job that they are about."""
+    calls: Counter[str] = Counter()
+    called = getattr(owner, method)
+
+    def count(job_id: str, *others: Any) -> Any:
+        calls[job_id] += 1
+        return called(job_id, *others)
+
+    patch.setattr(owner, method, count)
+    return calls
 
 
 async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:

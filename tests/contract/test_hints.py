@@ -14,6 +14,7 @@ from celery.contrib.testing.worker import start_worker
 
 from schemas.errors import RedisFaultError
 from storage import hints as hints_module
+from storage import redis as redis_module
 from storage.hints import AsyncHints, Hints, HintTemplate
 from storage.redis import AsyncRedis, SyncRedis, async_client, sync_client
 from tests.services import RedisServer, run_redis
@@ -105,7 +106,7 @@ def test_a_stock_worker_runs_a_hint(redis_url: str, client: SyncRedis, hints: Hi
     hints.send(QUEUE, width=8)
     ids = [message["headers"]["id"] for message in waiting(client)]
     with start_worker(app, pool="solo", perform_ping_check=False, loglevel="WARNING"):
-        assert both.wait(20)
+        assert both.wait(60)
     assert got == [(ids[0], QUEUE, QUEUE, SUSPECTS), (ids[1], QUEUE, QUEUE)]
     assert not client.llen(QUEUE)
 
@@ -167,28 +168,34 @@ async def test_hints_handed_over_while_others_are_sent_follow_them(client: SyncR
 
 
 @pytest.fixture
-def sick_redis(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis that accepts connections and answers nothing."""
+def sick_redis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisServer]:
+    """A Redis that accepts connections and answers nothing, asked by people who wait a fifth of a second."""
+    monkeypatch.setattr(redis_module, "ANSWER_SECONDS", 0.2)
     with run_redis(tmp_path) as server:
         server.pause()
         yield server
         server.resume()
 
 
-async def test_a_sick_redis_costs_hints_and_nothing_else(sick_redis: RedisServer) -> None:
+async def test_a_sick_redis_costs_hints_and_nothing_else(
+    sick_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hints_module, "SICK_SECONDS", 3600.0)
     client = async_client(sick_redis.url)
     hints = AsyncHints(client, TASK)
     hints.send(QUEUE, width=4)
-    await asyncio.sleep(0.1)  # under way, and stuck
+    await asyncio.sleep(0)  # under way, and stuck
     for _ in range(10):
         hints.send(QUEUE, width=4)
-    await hints.flush()
+    with monkeypatch.context() as impatient:
+        impatient.setattr(redis_module, "DEADLINE_SECONDS", 0.2)
+        await hints.flush()
     assert hints.dropped == 5  # the one under way and as many as the queue is wide
     hints.send(QUEUE, width=4)
     await hints.flush()
     assert hints.dropped == 6  # not even tried
     sick_redis.resume()
-    await asyncio.sleep(hints_module.SICK_SECONDS)
+    hints._sick_until = 0.0  # noqa: SLF001 - that hour is over
     hints.send(QUEUE, width=4)
     await hints.flush()
     assert hints.dropped == 6

@@ -13,7 +13,6 @@ from pathlib import Path
 import httpx
 import psutil
 
-from producer_api.app import create_app
 from producer_api.services import open_services
 from producer_api.settings import ApiSettings
 from schemas.catalog import Catalog
@@ -21,7 +20,7 @@ from stoker.ports import free_port
 from storage.database import Database
 from storage.settings import StorageSettings
 from tasks.settings import TaskSettings
-from tests.api import Desk, catalog
+from tests.api import Desk, build_app, catalog
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 60.0
@@ -123,7 +122,7 @@ async def visit(server: ApiServer, environment: dict[str, str]) -> AsyncIterator
     services = open_services(ApiSettings(), TaskSettings(), storage, catalog(), database)
     try:
         async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE_SECONDS, limits=UNLIMITED) as client:
-            desk = Desk(create_app(services), client, services)
+            desk = Desk(build_app(services), client, services)
             client.headers["Authorization"] = f"Bearer {desk.key()}"
             yield desk
     finally:

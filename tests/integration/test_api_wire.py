@@ -2,13 +2,12 @@
 
 import contextlib
 import socket
-from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.integration.api_server import PATIENCE_SECONDS, ApiServer, environment, run_server
+from tests.integration.api_server import PATIENCE_SECONDS, ApiServer
+from tests.integration.house import Standing
 
 MIB = 2**20
 HEAD = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\n"
@@ -23,11 +22,9 @@ ENDLESS = {
 
 
 @pytest.fixture
-def server(database_url: str, tmp_path: Path) -> Iterator[ApiServer]:
-    """A server that needs nothing but SQL."""
-    nowhere = {"redis_url": "redis://127.0.0.1:1/0", "s3_endpoint": "http://127.0.0.1:1"}
-    with run_server(environment(tmp_path, database_url=database_url, **nowhere), tmp_path) as running:
-        yield running
+def server(on_sqlite: Standing) -> ApiServer:
+    """A server that has other things to do as well."""
+    return on_sqlite.server
 
 
 def taken_of(server: ApiServer, begin: bytes, piece: bytes) -> int:

@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from producer_api.authentication import make_key
-from tests.api import migrated
+from tests.api import migrated_url
 from tests.integration.api_server import run_server
 from tests.integration.site import Process, Site, open_site, until
 from tests.services import RedisServer, S3Server
@@ -44,9 +44,7 @@ def house(
 ) -> Iterator[House]:
     """One house for all these tests."""
     folder = tmp_path_factory.mktemp("house")
-    database = migrated(api_template, folder)
-    database.close()
-    with open_site(database.engine.url.render_as_string(), redis_server.url, s3_server, folder) as site:
+    with open_site(migrated_url(api_template, folder), redis_server.url, s3_server, folder) as site:
         site.catalog.write_text(CATALOG)
         with run_server(site.environment, folder) as server:
             yield House(site, site.worker(), server.url)
@@ -142,7 +140,7 @@ def test_words_come_while_the_job_still_runs_and_who_leaves_cancels_it(client: o
 @pytest.mark.parametrize("retries", [0, 2])
 def test_who_does_not_wait_cancels_the_job_and_may_try_again(caller: Caller, retries: int) -> None:
     with (
-        openai.OpenAI(**caller.told(max_retries=retries), timeout=0.4) as client,
+        openai.OpenAI(**caller.told(max_retries=retries), timeout=1.0) as client,
         pytest.raises(openai.APITimeoutError),
     ):
         client.chat.completions.create(**asked("fake:hang"), max_tokens=1)

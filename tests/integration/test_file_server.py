@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import openai
@@ -13,9 +12,7 @@ import pytest
 
 from storage.objects.writer import PART_BYTES
 from tests.api import eventually
-from tests.integration.api_server import run_server, visit
-from tests.integration.test_api_server import House, migrate, told
-from tests.services import S3Server
+from tests.integration.house import House
 
 MIB = 2**20
 PIECE = b'{"custom_id":"a","body":"hello!"}\n' * 2048
@@ -27,19 +24,6 @@ HEAD = (
     b'--b\r\nContent-Disposition: form-data; name="file"; filename="large.jsonl"\r\n\r\n'
 )
 TAIL = b"\r\n--b--\r\n"
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-async def house(
-    request: pytest.FixtureRequest, redis_url: str, s3_server: S3Server, tmp_path: Path
-) -> AsyncIterator[House]:
-    """A server over real stores, on each database."""
-    is_sqlite = request.param == "sqlite"
-    url = request.getfixturevalue("database_url") if is_sqlite else migrate(request.getfixturevalue("postgres_url"))
-    surroundings = told(tmp_path, url, redis_url, s3_server)
-    with run_server(surroundings, tmp_path) as server:
-        async with visit(server, surroundings) as desk:
-            yield House(server, desk)
 
 
 def official(house: House) -> openai.AsyncOpenAI:
@@ -87,22 +71,21 @@ async def receive(house: House, file_id: str) -> str:
     return digest.hexdigest()
 
 
-@pytest.mark.parametrize("house", ["sqlite"], indirect=True)
-async def test_the_largest_files_pass_through_and_none_stays_in_memory(house: House) -> None:
-    memory = house.server.process.memory_info
-    await house.desk.client.get("/v1/files")
+async def test_the_largest_files_pass_through_and_none_stays_in_memory(own_house: House) -> None:
+    memory = own_house.server.process.memory_info
+    await own_house.desk.client.get("/v1/files")
     before, peak = memory().rss, 0
 
     async def look() -> None:
         nonlocal peak
         while True:
             peak = max(peak, memory().rss)
-            assert (await house.desk.client.get("/health/live")).status_code == 200
+            assert (await own_house.desk.client.get("/health/live")).status_code == 200
             await asyncio.sleep(0.02)
 
     looking = asyncio.create_task(look())
-    ids = await asyncio.gather(*(send(house) for _ in range(2)))
-    hashes = await asyncio.gather(*(receive(house, file_id) for file_id in ids))
+    ids = await asyncio.gather(*(send(own_house) for _ in range(2)))
+    hashes = await asyncio.gather(*(receive(own_house, file_id) for file_id in ids))
     assert not looking.done()
     looking.cancel()
     expected = hashlib.sha256()
@@ -111,13 +94,12 @@ async def test_the_largest_files_pass_through_and_none_stays_in_memory(house: Ho
     assert set(hashes) == {expected.hexdigest()}
     assert peak - before < GROWTH
     for file_id in ids:
-        await house.desk.client.delete(f"/v1/files/{file_id}")
+        await own_house.desk.client.delete(f"/v1/files/{file_id}")
 
 
-@pytest.mark.parametrize("house", ["sqlite"], indirect=True)
-async def test_a_client_that_leaves_in_the_middle_leaves_nothing(house: House) -> None:
-    address = urlsplit(house.server.url)
-    key = house.desk.client.headers["authorization"]
+async def test_a_client_that_leaves_in_the_middle_leaves_nothing(own_house: House) -> None:
+    address = urlsplit(own_house.server.url)
+    key = own_house.desk.client.headers["authorization"]
     _, writer = await asyncio.open_connection(address.hostname, address.port)
     writer.write(
         f"POST /v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: {key}\r\nContent-Length: {100 * MIB}\r\n"
@@ -129,19 +111,18 @@ async def test_a_client_that_leaves_in_the_middle_leaves_nothing(house: House) -
     writer.close()
 
     async def is_logged() -> bool:
-        return '"/v1/files"' in house.server.log.read_text()
+        return '"/v1/files"' in own_house.server.log.read_text()
 
     await eventually(is_logged)
-    [line] = [json.loads(line) for line in house.server.log.read_text().splitlines() if '"/v1/files"' in line]
+    [line] = [json.loads(line) for line in own_house.server.log.read_text().splitlines() if '"/v1/files"' in line]
     assert (line["status"], line["level"]) == (499, "info")
-    assert house.desk.objects.abort_uploads("files/", 9e9) == 0
-    assert house.desk.objects.list("files/", None, 10) == []
+    assert own_house.desk.objects.abort_uploads("files/", 9e9) == 0
+    assert own_house.desk.objects.list("files/", None, 10) == []
 
 
-@pytest.mark.parametrize("house", ["sqlite"], indirect=True)
-async def test_the_official_client_learns_that_a_file_is_too_large(house: House) -> None:
-    async with official(house) as client:
+async def test_the_official_client_learns_that_a_file_is_too_large(sqlite_house: House) -> None:
+    async with official(sqlite_house) as client:
         with pytest.raises(openai.APIStatusError, match="larger than 200") as raised:
             await client.files.create(file=("large.jsonl", bytes(240 * MIB)), purpose="batch")
     assert raised.value.status_code == 413
-    assert house.desk.objects.list("files/", None, 10) == []
+    assert sqlite_house.desk.objects.list("files/", None, 10) == []

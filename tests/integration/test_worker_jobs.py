@@ -5,18 +5,41 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import pytest
 from celery import Celery
 
 from storage.control import Control
 from storage.redis import async_client
 from tasks.orders import cancel_order
+from tests.api import migrated_url
 from tests.contract.sql import QUEUE
-from tests.integration.site import Site, until
+from tests.integration.site import Process, Site, open_site, until
+from tests.services import RedisServer, S3Server
 from workers.engines.fake import expected_output
 
 TERMINAL_EVENTS = {"task-succeeded", "task-failed", "task-retried"}
+
+
+@dataclass
+class Staffed:
+    """Services, and the worker on them."""
+
+    site: Site
+    worker: Process
+
+
+@pytest.fixture(scope="module")
+def staffed(
+    api_template: Path, redis_server: RedisServer, s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Staffed]:
+    """A site with a worker, for all these tests."""
+    folder = tmp_path_factory.mktemp("staffed")
+    with open_site(migrated_url(api_template, folder), redis_server.url, s3_server, folder) as site:
+        yield Staffed(site, site.worker())
 
 
 @contextmanager
@@ -30,7 +53,7 @@ def watch_events(redis_url: str) -> Iterator[list[dict[str, Any]]]:
         receiver.on_consume_ready = lambda *_, **__: ready.set()
         thread = threading.Thread(target=receiver.capture, kwargs={"limit": None, "timeout": None, "wakeup": False})
         thread.start()
-        assert ready.wait(10)
+        assert ready.wait(60)
         try:
             yield seen
         finally:
@@ -38,8 +61,8 @@ def watch_events(redis_url: str) -> Iterator[list[dict[str, Any]]]:
             thread.join()
 
 
-def test_one_hint_starts_a_chain_that_empties_the_queue(site: Site) -> None:
-    site.worker()
+def test_one_hint_starts_a_chain_that_empties_the_queue(staffed: Staffed) -> None:
+    site = staffed.site
     job_ids = [site.submit(f"job {number}", hints=0) for number in range(30)]
     site.hint()
     site.wait_for("succeeded", *job_ids)
@@ -48,8 +71,8 @@ def test_one_hint_starts_a_chain_that_empties_the_queue(site: Site) -> None:
         assert site.result(job_id) == json.loads(site.row(job_id).output or "") == expected
 
 
-def test_many_run_at_once_and_garbage_between_hints_harms_nobody(site: Site) -> None:
-    worker = site.worker()
+def test_many_run_at_once_and_garbage_between_hints_harms_nobody(staffed: Staffed) -> None:
+    site, worker = staffed.site, staffed.worker
     for garbage in (
         "",
         "not json",
@@ -63,12 +86,13 @@ def test_many_run_at_once_and_garbage_between_hints_harms_nobody(site: Site) -> 
     assert worker.popen.poll() is None
 
 
-def test_a_cancel_order_stops_a_running_job(site: Site) -> None:
-    site.worker()
+def test_a_cancel_order_stops_a_running_job(staffed: Staffed) -> None:
+    site = staffed.site
     job_id = site.submit("fake:hang")
     [row] = site.wait_for("running", job_id)
     _send_order(site, row.owner or "", cancel_order(job_id, row.attempt))
-    site.wait_for("canceled", job_id)
+    [row] = site.wait_for("canceled", job_id)
+    assert (row.attempt, row.lost, row.errors) == (1, 0, 0)
 
 
 def _send_order(site: Site, worker_id: str, order: dict[str, Any]) -> None:
@@ -80,8 +104,8 @@ def _send_order(site: Site, worker_id: str, order: dict[str, Any]) -> None:
     asyncio.run(send())
 
 
-def test_celerys_states_are_those_of_the_jobs(site: Site) -> None:
-    site.worker()
+def test_celerys_states_are_those_of_the_jobs(staffed: Staffed) -> None:
+    site = staffed.site
     with watch_events(site.redis_url) as seen:
         done = site.submit()
         failed = site.submit("fake:refuse")
@@ -105,24 +129,23 @@ def _state_of(told: dict[str, str], words: str) -> str:
     return kind
 
 
-def test_its_row_says_what_it_is(site: Site) -> None:
-    site.worker()
-    site.wait_for("succeeded", site.submit())
+def test_its_row_says_what_it_is(staffed: Staffed) -> None:
+    def ended() -> int:
+        [worker] = staffed.site.living()
+        return int(json.loads(worker.stats or "{}").get("ended", 0))
 
-    def is_told() -> bool:
-        [worker] = site.living()
-        return '"ended":1,' in (worker.stats or "")
-
-    until(is_told, "the beat says that a job ended")
-    [worker] = site.living()
+    before = ended()
+    staffed.site.wait_for("succeeded", staffed.site.submit())
+    until(lambda: ended() > before, "the beat says that a job ended")
+    [worker] = staffed.site.living()
     assert (worker.model, worker.device, worker.queue, worker.state) == ("echo", "cpu0", QUEUE, "ready")
     assert (worker.slots, worker.in_flight) == (4, 0)
     stats = json.loads(worker.stats or "{}")
     assert stats.keys() >= {"ended", "wait_ms", "run_ms", "sums", "engine", "events_dropped"}
 
 
-def test_its_log_names_jobs_and_keeps_their_inputs_to_itself(site: Site) -> None:
-    worker = site.worker()
+def test_its_log_names_jobs_and_keeps_their_inputs_to_itself(staffed: Staffed) -> None:
+    site, worker = staffed.site, staffed.worker
     job_id = site.submit("a-secret-prompt fake:fail", request_id="req_1", max_attempts=1)
     site.wait_for("failed", job_id)
     until(lambda: job_id in worker.said(), "the job is in the log")

@@ -123,7 +123,7 @@ async def test_a_question_goes_ahead_of_bulk(engine: EmbeddingEngine, encoder: T
     assert len((await bulk).output["embeddings"]) == 300
 
 
-@pytest.mark.parametrize("bad", range(8))
+@pytest.mark.parametrize("bad", [0, 3, 6, 7])
 async def test_a_text_that_fails_fails_its_job_only(engine: EmbeddingEngine, encoder: ToyEncoder, bad: int) -> None:
     first = await occupy(engine, encoder, "first")
     jobs = [["good", "fine"] for _ in range(4)]

@@ -3,7 +3,6 @@
 import asyncio
 import io
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ from stoker.errors import StartError
 from stoker.keeper import Keeper, Surroundings, next_delay
 from stoker.parts import Part, Ready
 
-SAY_READY = "import os, time; open(os.environ['STOKER_READY_FILE'], 'w').close()"
+SAY_READY = ': > "$STOKER_READY_FILE"'
 
 
 def test_the_delay_doubles_to_its_limit() -> None:
@@ -32,7 +31,7 @@ def test_a_part_that_was_well_for_a_while_begins_anew() -> None:
 
 
 class Kept:
-    """Keepers of one short Python program, and what became of it."""
+    """Keepers of one short program for the shell, and what became of it."""
 
     def __init__(self, folder: Path, surroundings: Surroundings) -> None:
         self.said = io.StringIO()
@@ -42,8 +41,8 @@ class Kept:
         self._surroundings = surroundings
 
     def keeper(self, *command: str, start_seconds: float = 10) -> Keeper:
-        """Keep this command, with this Python when it is only a program text."""
-        words = list(command) if len(command) > 1 else [sys.executable, "-c", *command]
+        """Keep this command, in a shell when it is only a program text: that starts at once."""
+        words = list(command) if len(command) > 1 else ["sh", "-c", *command]
         part = Part("part", words, Ready("file"), own=True, start_seconds=start_seconds)
         return Keeper(part, self._surroundings, self.console, ready_file=self._ready_file, on_change=self._note)
 
@@ -79,7 +78,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kept]:
 async def test_five_deaths_before_ready_are_enough(kept: Kept) -> None:
     sentence = "was started 5 times and never got ready; the last time it ended with exit code 1"
     with pytest.raises(StartError, match=sentence) as failure:
-        await kept.keeper("import sys; sys.exit('no model here')").keep_running()
+        await kept.keeper("echo no model here; exit 1").keep_running()
     assert str(failure.value).count("no model here") == 5
     assert kept.states == ["starting", "restarting"] * 4 + ["starting"]
 
@@ -90,7 +89,7 @@ async def test_a_program_that_is_not_there_counts_as_a_death(kept: Kept) -> None
 
 
 async def test_a_part_that_was_ready_once_is_started_again_for_ever(kept: Kept) -> None:
-    await kept.until_ready(SAY_READY + "; time.sleep(0.2); os._exit(3)", times=7)
+    await kept.until_ready(SAY_READY + "; sleep 0.05; exit 3", times=7)
     assert "part ended with exit code 3; starting it again in" in kept.said.getvalue()
 
 
@@ -99,10 +98,9 @@ async def test_a_restart_that_hangs_is_killed_and_tried_again(
 ) -> None:
     (tmp_path / "starts").mkdir()
     monkeypatch.chdir(tmp_path / "starts")
-    count = "import os; n = len(os.listdir('.')); open(str(n), 'w').close()"
-    hang_at_the_second = "import time; n == 1 and time.sleep(600)"
-    program = f"{count}; {hang_at_the_second}; {SAY_READY}; time.sleep(600 * n + 0.2)"
-    await kept.until_ready(program, times=2, start_seconds=1)
-    assert "part was not ready within 1 s\n" in kept.said.getvalue()
+    hang_at_the_second = "n=$(ls | wc -l); : > $n; [ $n -eq 1 ] && exec sleep 600"
+    end_at_the_first = "[ $n -eq 0 ] && exec sleep 0.1; exec sleep 600"
+    await kept.until_ready(f"{hang_at_the_second}; {SAY_READY}; {end_at_the_first}", times=2, start_seconds=0.5)
+    assert "part was not ready within 0.5 s\n" in kept.said.getvalue()
     assert "part ended by SIGKILL; starting it again" in kept.said.getvalue()
     assert kept.states[-1] == "stopping"
