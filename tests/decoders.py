@@ -101,7 +101,7 @@ class ToyDecoder:
 
     def compile(self, plan: ToyPlan) -> None:
         """Take as long as it is told to."""
-        self.may_compile.wait(10)
+        self.may_compile.wait(60)
 
     async def decode(self, name: str, plan: ToyPlan) -> AsyncGenerator[ToyStep, None]:
         """Say it."""

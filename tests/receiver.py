@@ -38,6 +38,8 @@ class Receiver:
     scheme: str = "http"
     host: str = "127.0.0.1"
     received: list[Received] = field(default_factory=list)
+    dealt_with: int = 0
+    """How many of these have been answered, hung up on or left without an answer."""
     reply: Callable[[Received], bytes | None] = lambda _: OK
     hangs_up: bool = False
     """Take the request, then close the connection without an answer."""
@@ -50,10 +52,10 @@ class Receiver:
         """Where to send."""
         return f"{self.scheme}://{self.host}:{self.port}/hook"
 
-    async def until(self, count: int, seconds: float = 30.0) -> list[Received]:
-        """Wait until so many requests have come."""
+    async def until(self, count: int, seconds: float = 60.0) -> list[Received]:
+        """Wait until so many requests have come, each with what comes back: else it could be cut off."""
         async with asyncio.timeout(seconds):
-            while len(self.received) < count:  # noqa: ASYNC110 - they come from another task or process
+            while self.dealt_with < count:  # noqa: ASYNC110 - they come from another task or process
                 await asyncio.sleep(0.01)
         return self.received
 
@@ -75,13 +77,15 @@ class Receiver:
                 self.received.append(request)
                 await asyncio.sleep(self.delay_seconds)
                 said = None if self.hangs_up else self.reply(request)
+                if said is not None:
+                    writer.write(said)
+                    await writer.drain()
+                self.dealt_with += 1
                 if self.hangs_up:
                     break
                 if said is None:
                     await reader.read()  # until the sender gives up
                     break
-                writer.write(said)
-                await writer.drain()
 
 
 async def _read(reader: asyncio.StreamReader) -> Received | None:
@@ -131,7 +135,7 @@ def receiving(receiver: Receiver | None = None) -> Iterator[Receiver]:
     thread = threading.Thread(target=serve, name="receiver")
     thread.start()
     try:
-        assert is_ready.wait(10)
+        assert is_ready.wait(60)
         yield made
     finally:
         loop.call_soon_threadsafe(stop.set)
@@ -141,7 +145,7 @@ def receiving(receiver: Receiver | None = None) -> Iterator[Receiver]:
 def wait_for(receiver: Receiver, count: int, seconds: float = 60.0) -> list[Received]:
     """Wait in a thread until so many requests have come."""
     deadline = time.monotonic() + seconds
-    while len(receiver.received) < count:
+    while receiver.dealt_with < count:
         assert time.monotonic() < deadline, f"{len(receiver.received)} of {count} requests came"
         time.sleep(0.01)
     return receiver.received

@@ -29,7 +29,7 @@ from stoker import services
 from stoker.ports import free_port
 from stoker.shim import shim_command
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 BUCKET = "stoker"
 # The shim watches the read end; only this process holds the write end.
 _PARENT_READER, _PARENT_WRITER = os.pipe()
@@ -91,13 +91,13 @@ class Server:
         if self._process.poll() is None:
             self._process.send_signal(self._stop_signal)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(10)
+                self._process.wait(60)
         self.kill()
 
     def kill(self) -> None:
         """End it at once, as kill -9 does."""
         self._signal(signal.SIGKILL)
-        self._process.wait(10)
+        self._process.wait(60)
 
     def pause(self) -> None:
         """Freeze it (SIGSTOP): connections stay open, nothing answers."""
@@ -234,21 +234,21 @@ def _hand_to_nobody(programs: Path) -> tuple[Path, Path, list[str]]:
 
 
 def _answers_ping(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
         connection.sendall(b"PING\r\n")
         return connection.recv(64).startswith(b"+PONG")
     return False
 
 
 def _answers_sql(url: str) -> bool:
-    with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url, connect_timeout=2):
+    with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url, connect_timeout=5):
         return True
     return False
 
 
 def _answers_http(url: str) -> bool:
     try:
-        urllib.request.urlopen(url, timeout=1).close()
+        urllib.request.urlopen(url, timeout=5).close()
     except urllib.error.HTTPError:
         return True
     except OSError:

@@ -20,6 +20,7 @@ from storage.event_log.streams import RedisEventLog
 from storage.redis import AsyncRedis, async_client
 
 JOB = "job_1"
+SOON = 60.0  # far more than a ring takes; nothing here waits for it in vain
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -199,23 +200,23 @@ async def test_who_follows_a_job_hears_each_append(log_and_bell: tuple[EventLog,
     log, bell = log_and_bell
     async with bell.listen("job_1", to_events=True) as first, bell.listen("job_2", to_events=True) as second:
         for ring in (first, second):
-            assert await ring.wait(5)  # nothing is missed from here on
+            assert await ring.wait(SOON)  # nothing is missed from here on
             assert ring.take() is None
         await log.append_many([("job_1", attempt_of(1, 3)), ("job_2", attempt_of(1, 1))])
-        assert await first.wait(5)
-        assert await second.wait(5)
+        assert await first.wait(SOON)
+        assert await second.wait(SOON)
         assert first.take() == attempt_of(1, 3)  # so that nobody need read who has read all before
 
 
 async def test_who_waits_for_the_end_hears_only_of_that(log_and_bell: tuple[EventLog, Bell]) -> None:
     log, bell = log_and_bell
     async with bell.listen(JOB) as ring:
-        assert await ring.wait(5)
+        assert await ring.wait(SOON)
         assert ring.take() is None
         await log.append_many([(JOB, attempt_of(1, 3)), ("job_2", [event(1, 1), event(1, 2, EventType.FINISHED)])])
         assert not await ring.wait(0.1)
         await log.append(JOB, [event(1, 4), event(1, 5, EventType.FINISHED)])
-        assert await ring.wait(5)
+        assert await ring.wait(SOON)
         assert ring.has_ended
         assert ring.take() == []  # it has, so nobody need look
 
@@ -225,7 +226,7 @@ async def test_who_writes_learns_whom_somebody_follows(log_and_bell: tuple[Event
     batches = [("job_1", attempt_of(1, 1)), ("job_2", [*attempt_of(1, 1), event(1, 2, EventType.FINISHED)])]
     async with bell.listen("job_1", to_events=True) as first, bell.listen("job_2") as second:
         for ring in (first, second):
-            assert await ring.wait(5)
+            assert await ring.wait(SOON)
         assert (await log.append_many(batches)).followed == {"job_1"}
     assert not (await log.append_many([("job_3", attempt_of(1, 1))])).followed
 
@@ -233,9 +234,9 @@ async def test_who_writes_learns_whom_somebody_follows(log_and_bell: tuple[Event
 async def test_news_too_long_to_be_told_must_be_looked_at(log_and_bell: tuple[EventLog, Bell]) -> None:
     log, bell = log_and_bell
     async with bell.listen(JOB, to_events=True) as ring:
-        assert await ring.wait(5)
+        assert await ring.wait(SOON)
         await log.append(JOB, [Envelope(1, 1, EventType.PREVIEW, 0.0, {"base64": "x" * NEWS_BYTES})])
-        assert await ring.wait(5)
+        assert await ring.wait(SOON)
         assert ring.take() is None
         assert ring.take() == []
 
@@ -253,13 +254,13 @@ async def test_of_previews_only_the_newest_is_kept_and_no_reader_misses_anything
     log, bell = log_and_bell
     events = [*attempt_of(1, 2), event(1, 3, EventType.PREVIEW), event(1, 4), event(1, 5, EventType.PREVIEW)]
     async with bell.listen(JOB, to_events=True) as ring:
-        assert await ring.wait(5)
+        assert await ring.wait(SOON)
         ring.take()
         for one in events:
             await log.append(JOB, [one])
         heard: list[Envelope] = []
         while len(heard) < len(events):
-            assert await ring.wait(5)
+            assert await ring.wait(SOON)
             heard += ring.take() or []
     assert heard == events  # whoever listens gets each
     assert await log.read(JOB, None) == [*events[:2], *events[3:]]

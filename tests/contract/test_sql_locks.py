@@ -16,7 +16,7 @@ from storage.idempotency import Admitted
 from storage.tables import jobs as table
 from tests.contract.sql import claim, claim_one, finish, new_job, row, status_of, submit
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 LOCK = sa.select(table.c.id).with_for_update()
 
 

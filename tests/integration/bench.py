@@ -34,7 +34,7 @@ from workers.host import Host
 
 SIBLING = "text.echo.cpu1"
 WORKER = "worker_a"
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 class SickObjectStore(MemoryObjectStore):

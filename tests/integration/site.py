@@ -27,7 +27,7 @@ from tests.contract.sql import QUEUE, new_job
 from tests.services import S3Server
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 WIDTH = 32
 LEASE_SECONDS = 1.5
 

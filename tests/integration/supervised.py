@@ -16,7 +16,7 @@ import psutil
 from stoker.ports import free_port
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 PRODUCER = """
 import json, os, sys

@@ -41,7 +41,7 @@ class CountingStore(MemoryObjectStore):
     def open_read(self, key: str) -> BytesIO:
         """Count."""
         self.reads += 1
-        assert self.may_go.wait(10)
+        assert self.may_go.wait(60)
         if self.faults:
             self.faults -= 1
             raise ObjectStoreFaultError

@@ -1,6 +1,7 @@
 """OpenAI's chat in streams: first and last words, lost workers, errors before and after the first byte."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from schemas.events import EventType
 from schemas.jobs import Status
 from storage.database import Database
-from tests.api import Desk, memory_services, open_desk
+from tests.api import Desk, count_by_job, eventually, memory_services, open_desk
 from tests.chats import (
     CALL,
     FAILED,
@@ -55,7 +56,8 @@ async def test_a_stream(desk: Desk, client: openai.AsyncOpenAI) -> None:
     assert len({chunk.id for chunk in chunks}) == 1
 
 
-async def test_a_streams_headers_and_last_words(desk: Desk) -> None:
+async def test_a_streams_headers_and_last_words(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("producer_api.events.LAST_WORDS_SECONDS", 0.0)
     body = {"model": "wordy", "messages": [USER], "stream": True}
     worker = desk.worker(QUEUE)
     asking = asyncio.ensure_future(desk.client.post("/v1/chat/completions", json=body))
@@ -89,19 +91,24 @@ async def test_calls_in_a_stream_are_put_together_by_the_client(desk: Desk, clie
     assert (call.id, call.function.name, call.function.arguments) == ("c1", "look", '{"at":"it"}')
 
 
+async def _has(calls: Counter[str], job_id: str, count: int = 1) -> bool:
+    return calls[job_id] >= count
+
+
 @pytest.mark.parametrize(("again", "text"), [("hello", "hello"), ("help", None)])
 async def test_a_worker_that_dies_in_a_stream_is_continued_or_it_ends(
-    desk: Desk, client: openai.AsyncOpenAI, again: str, text: str | None
+    desk: Desk, client: openai.AsyncOpenAI, monkeypatch: pytest.MonkeyPatch, again: str, text: str | None
 ) -> None:
-    worker = desk.worker(QUEUE)
+    worker, looks = desk.worker(QUEUE), count_by_job(monkeypatch, desk.events, "read")
 
     async def listen() -> list[Any]:
         return [chunk async for chunk in await ask(client, stream=True)]
 
     asking = asyncio.ensure_future(listen())
     job = await claimed(desk, worker)
+    await eventually(lambda: _has(looks, job.id))
     await worker.say(job, STARTED, token("hell"))
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # the stream has it: it waits for nothing else
     desk.database.transact(lambda c: c.exec_driver_sql("UPDATE jobs SET status='queued', owner=NULL"))
     second = worker.claim()
     await worker.say(second, (EventType.RESTARTED, {}), token(again[:3]), token(again[3:]))
@@ -135,11 +142,13 @@ async def test_a_job_that_fails_later_ends_the_stream_with_an_error(
 async def test_a_stream_that_waits_is_kept_alive(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("producer_api.door_streams.HOLD_SECONDS", 0.0)
     monkeypatch.setattr("producer_api.events.HEARTBEAT_SECONDS", 0.02)
+    monkeypatch.setattr("producer_api.events.LAST_WORDS_SECONDS", 0.0)
+    beats = count_by_job(monkeypatch, desk.app.state.api.watch, "ask")
     body = {"model": "wordy", "messages": [USER], "stream": True}
     asking = asyncio.ensure_future(desk.client.post("/v1/chat/completions", json=body))
     worker = desk.worker(QUEUE)
     job = await claimed(desk, worker)
-    await asyncio.sleep(0.2)
+    await eventually(lambda: _has(beats, job.id, 4))
     await worker.finish(job, **HELLO)
     answer = await asking
     assert answer.text.startswith('data: {"id":"chatcmpl-')
@@ -177,16 +186,16 @@ async def test_the_same_idempotency_key_is_the_same_answer(desk: Desk, client: o
 
 async def test_a_stopping_server_lets_its_streams_go(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("producer_api.door_streams.HOLD_SECONDS", 0.0)
+    looks = count_by_job(monkeypatch, desk.events, "read")
 
     async def listen() -> list[Any]:
         return [chunk async for chunk in await ask(openai_client(desk, max_retries=2), stream=True)]
 
     asking = asyncio.ensure_future(listen())
-    await claimed(desk, desk.worker(QUEUE))
-    await asyncio.sleep(0.05)
+    job = await claimed(desk, desk.worker(QUEUE))
+    await eventually(lambda: _has(looks, job.id))
     desk.app.state.api.watch.close()
     with pytest.raises(openai.APIError, match="about to stop; send the request again") as raised:
         await asking
     assert raised.value.code == "unavailable"
-    [job] = (await desk.client.get("/v1/jobs")).json()["data"]
-    assert job["cancel_requested"]
+    assert (await desk.look(job.id))["cancel_requested"]

@@ -2,14 +2,13 @@
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import pytest
 
 from schemas.base import JsonObject
-from schemas.events import Envelope, EventType, Token, ToolCallPiece
+from schemas.events import EventType, Token, ToolCallPiece
 from schemas.jobs import Status
 from stoker.client.documents import Event as ClientEvent
 from stoker.client.transcript import Answer, ToolCall, Transcript
@@ -17,11 +16,11 @@ from storage.bell import MemoryBell, RedisBell
 from storage.database import Database
 from storage.event_log.streams import RedisEventLog
 from tasks.event_writer import EventWriter
-from tests.api import Desk, memory_services, open_desk
+from tests.api import Desk, count_by_job, memory_services, open_desk
 
 STARTED: tuple[EventType, JsonObject] = (EventType.STARTED, {})
 HELLO = (EventType.TOKEN, {"text": "hel"}), (EventType.TOKEN, {"text": "lo"})
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 FINISHED = (EventType.FINISHED, {"status": "succeeded", "error": None})
 
 
@@ -45,13 +44,13 @@ def parse(text: str) -> list[Event]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition():  # noqa: ASYNC110 - nothing tells us
             await asyncio.sleep(0.005)
 
 
 async def listen(desk: Desk, job_id: str, headers: dict[str, str] | None = None, query: str = "") -> list[Event]:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         answer = await desk.client.get(f"/v1/jobs/{job_id}/events{query}", headers=headers)
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"].startswith("text/event-stream")
@@ -102,7 +101,6 @@ async def test_events_come_as_they_happen(desk: Desk) -> None:
     job = worker.claim()
     for number, event in enumerate((STARTED, *HELLO), start=1):
         await worker.say(job, event, begin=number)
-        await asyncio.sleep(0.02)
     assert not listening.done()
     await worker.finish(job)
     await worker.say(job, FINISHED, begin=4)
@@ -110,14 +108,7 @@ async def test_events_come_as_they_happen(desk: Desk) -> None:
 
 
 async def test_who_hears_of_everything_reads_the_log_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks: Counter[str] = Counter()
-    read = desk.events.read
-
-    async def count(job_id: str, after: str | None) -> list[Envelope]:
-        looks[job_id] += 1
-        return await read(job_id, after)
-
-    monkeypatch.setattr(desk.events, "read", count)
+    looks = count_by_job(monkeypatch, desk.events, "read")
     job_id = await desk.submit()
     listening = asyncio.create_task(listen(desk, job_id))
     await until(lambda: looks[job_id] == 1)
@@ -133,12 +124,13 @@ async def test_who_hears_of_everything_reads_the_log_once(desk: Desk, monkeypatc
 
 
 async def test_what_the_bell_did_not_say_is_looked_up(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = count_by_job(monkeypatch, desk.events, "read")
     job_id = await desk.submit()
     listening = asyncio.create_task(listen(desk, job_id))
+    await until(lambda: looks[job_id] == 1)
     worker = desk.worker()
     job = worker.claim()
     await worker.say(job, STARTED)
-    await asyncio.sleep(0.05)
     with monkeypatch.context() as deaf:
         deaf.setattr(MemoryBell, "tell", lambda *_: None)
         await worker.say(job, *HELLO, begin=2)
@@ -149,15 +141,17 @@ async def test_what_the_bell_did_not_say_is_looked_up(desk: Desk, monkeypatch: p
 async def test_a_silent_stream_is_kept_alive(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("producer_api.events.HEARTBEAT_SECONDS", 0.02)
     job_id = await desk.submit()
+    beats = count_by_job(monkeypatch, desk.app.state.api.watch, "ask")
     listening = asyncio.create_task(desk.client.get(f"/v1/jobs/{job_id}/events"))
-    await asyncio.sleep(0.2)
+    await until(lambda: beats[job_id] > 3)
     await desk.client.post(f"/v1/jobs/{job_id}/cancel")
     text = (await listening).text
     assert text.count(": heartbeat\n\n") > 1
     assert [event.type for event in parse(text)] == ["finished"]
 
 
-async def test_last_words_that_come_after_the_row_are_not_lost(desk: Desk) -> None:
+async def test_last_words_that_come_after_the_row_are_not_lost(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("producer_api.events.LAST_WORDS_SECONDS", PATIENCE_SECONDS)
     job_id = await desk.submit()
     worker = desk.worker()
     job = worker.claim()
@@ -169,15 +163,23 @@ async def test_last_words_that_come_after_the_row_are_not_lost(desk: Desk) -> No
     assert [event.type for event in await listening] == ["started", "token", "token", "finished"]
 
 
-async def test_a_job_that_never_ran_ends_from_its_row(desk: Desk) -> None:
+async def test_a_job_that_never_ran_ends_from_its_row(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = count_by_job(monkeypatch, desk.events, "read")
     job_id = await desk.submit()
     listening = asyncio.create_task(listen(desk, job_id))
-    await asyncio.sleep(0.05)
+    await until(lambda: looks[job_id] == 1)
     await desk.client.post(f"/v1/jobs/{job_id}/cancel")
     [event] = await listening
     assert (event.id, event.type, event.data["data"]) == ("0-1", "finished", {"status": "canceled", "error": None})
 
 
+@pytest.fixture
+def no_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for none after a job's end."""
+    monkeypatch.setattr("producer_api.events.LAST_WORDS_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("no_last_words")
 async def test_a_lost_log_does_not_lose_the_end(desk: Desk) -> None:
     job_id = await desk.submit()
     worker = desk.worker()
@@ -190,13 +192,14 @@ async def test_a_lost_log_does_not_lose_the_end(desk: Desk) -> None:
     assert (event.id, event.data["data"]) == ("1-4", {"status": "failed", "error": error})
 
 
-async def test_a_new_attempt_begins_with_restarted(desk: Desk) -> None:
+async def test_a_new_attempt_begins_with_restarted(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = count_by_job(monkeypatch, desk.events, "read")
     job_id = await desk.submit()
     worker = desk.worker()
     job = worker.claim()
     await worker.say(job, STARTED, *HELLO)
     listening = asyncio.create_task(listen(desk, job_id, {"Last-Event-ID": "1-3"}))
-    await asyncio.sleep(0.05)
+    await until(lambda: looks[job_id] == 1)
     lost = desk.database.transact(lambda c: c.exec_driver_sql("UPDATE jobs SET status='queued', owner=NULL"))
     assert lost.rowcount == 1
     again = worker.claim()
@@ -256,6 +259,7 @@ async def test_choices_and_calls_arrive_whole_and_can_be_resumed_anywhere(desk: 
         assert len(rest) == len(events) - seen
 
 
+@pytest.mark.usefixtures("no_last_words")
 async def test_a_reader_of_calls_whose_log_was_lost_hears_the_end(desk: Desk) -> None:
     job_id, _ = await tell_all(desk)
     await desk.events.erase([job_id])
@@ -274,11 +278,14 @@ async def deaf_desk(api_database: Database) -> AsyncIterator[Desk]:
         yield opened
 
 
-async def test_without_redis_jobs_are_accepted_canceled_waited_for_and_told(deaf_desk: Desk) -> None:
+async def test_without_redis_jobs_are_accepted_canceled_waited_for_and_told(
+    deaf_desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = count_by_job(monkeypatch, deaf_desk.events, "read")
     first, second = await deaf_desk.submit(), await deaf_desk.submit()
     listening = asyncio.create_task(listen(deaf_desk, first))
     waiting = asyncio.create_task(deaf_desk.client.get(f"/v1/jobs/{second}?wait=50"))
-    await asyncio.sleep(0.05)
+    await until(lambda: looks[first] == 1)
     for job_id in (first, second):
         assert (await deaf_desk.client.post(f"/v1/jobs/{job_id}/cancel")).json()["status"] == "canceled"
     [event] = await listening
@@ -287,11 +294,15 @@ async def test_without_redis_jobs_are_accepted_canceled_waited_for_and_told(deaf
     assert (await deaf_desk.client.delete(f"/v1/jobs/{first}")).status_code == 204
 
 
-async def test_a_stopping_process_lets_its_listeners_go(desk: Desk) -> None:
+async def test_a_stopping_process_lets_its_listeners_go(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, asked = (
+        count_by_job(monkeypatch, owner, name)
+        for owner, name in ((desk.events, "read"), (desk.app.state.api.watch, "ask"))
+    )
     job_id = await desk.submit()
     listening = asyncio.create_task(listen(desk, job_id))
     waiting = asyncio.create_task(desk.client.get(f"/v1/jobs/{job_id}?wait=50"))
-    await asyncio.sleep(0.05)
+    await until(lambda: looks[job_id] == 1 and asked[job_id] > 0)
     desk.app.state.api.watch.close()
     assert await listening == []
     assert (await waiting).json()["status"] == "queued"

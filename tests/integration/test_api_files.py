@@ -246,9 +246,10 @@ async def test_a_callers_slow_uploads_do_not_take_every_place(desk: Desk, monkey
     monkeypatch.setattr(uploads, "PLACES_EACH", 1)
     monkeypatch.setattr(uploads, "PLACE_SECONDS", 0.2)
     async with open_desk(desk.services) as narrow:
-        go_on = asyncio.Event()
+        has_a_place, go_on = asyncio.Event(), asyncio.Event()
 
         async def slow() -> AsyncIterator[bytes]:
+            has_a_place.set()
             yield PART
             await go_on.wait()
 
@@ -256,7 +257,7 @@ async def test_a_callers_slow_uploads_do_not_take_every_place(desk: Desk, monkey
         slow_ones = [
             asyncio.create_task(narrow.client.post("/v1/files", content=slow(), headers=headers)) for _ in range(2)
         ]
-        await asyncio.sleep(0.05)
+        await has_a_place.wait()
         await upload(narrow)
         go_on.set()
         assert 400 in [(await one).status_code for one in slow_ones]
@@ -266,9 +267,10 @@ async def test_when_every_place_is_taken_others_are_told_to_wait(desk: Desk, mon
     monkeypatch.setattr(uploads, "PLACES", 1)
     monkeypatch.setattr(uploads, "PLACE_SECONDS", 0.05)
     async with open_desk(desk.services) as narrow:
-        go_on = asyncio.Event()
+        has_a_place, go_on = asyncio.Event(), asyncio.Event()
 
         async def slow() -> AsyncIterator[bytes]:
+            has_a_place.set()
             yield b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'
             yield PART
             await go_on.wait()
@@ -276,7 +278,7 @@ async def test_when_every_place_is_taken_others_are_told_to_wait(desk: Desk, mon
 
         headers = {"Content-Type": BOUNDARY}
         first = asyncio.create_task(narrow.client.post("/v1/files", content=slow(), headers=headers))
-        await asyncio.sleep(0.05)
+        await has_a_place.wait()
         refused = await narrow.client.post("/v1/files", files=given(LINES), data=FORM)
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")
         assert "retry-after" in refused.headers
@@ -307,17 +309,20 @@ async def test_a_sick_store_takes_no_files_and_hinders_no_deletion(
 
 
 async def test_a_store_that_hangs_holds_up_files_and_nothing_else(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    go_on = threading.Event()
+    go_on, hangs = threading.Event(), threading.Semaphore(0)
     put = MemoryObjectStore.put
 
     def hang(store: MemoryObjectStore, key: str, content: bytes, content_type: str) -> str:
+        hangs.release()
         go_on.wait(60)
         return put(store, key, content, content_type)
 
     monkeypatch.setattr(MemoryObjectStore, "put", hang)
     many = (os.cpu_count() or 1) + 4  # as many threads as asyncio has for everything
     hanging = [asyncio.create_task(upload(desk)) for _ in range(many)]
-    await asyncio.sleep(0.2)
+    for _ in range(min(many, uploads.PLACES_EACH)):
+        while not hangs.acquire(blocking=False):  # noqa: ASYNC110 - a thread says so
+            await asyncio.sleep(0.005)
     try:
         assert await asyncio.wait_for(asyncio.to_thread(lambda: "answered"), 30) == "answered"
         assert not any(task.done() for task in hanging)

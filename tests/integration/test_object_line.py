@@ -106,11 +106,12 @@ async def test_a_bad_answer_is_asked_about_once_more(bad: list[bytes] | None) ->
 async def test_a_server_that_keeps_silent_is_given_up_and_never_asked_there_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lines, "READ_SECONDS", 0.05)
     server = Server(lambda number: [GOOD] if number > 2 else [])
     async with line_to(server) as line:
-        with pytest.raises(TimeoutError):
-            await line.put("/b/k", HEADERS, b"x")
+        with monkeypatch.context() as impatient:
+            impatient.setattr(lines, "READ_SECONDS", 0.05)
+            with pytest.raises(TimeoutError):
+                await line.put("/b/k", HEADERS, b"x")
         assert (await line.put("/b/k", HEADERS, b"y")).said == b"ok"
     assert server.connections == 3
 

@@ -18,7 +18,7 @@ def test_each_part_starts_after_what_it_needs_and_stops_before_it(tmp_path: Path
     with project(tmp_path, *chain) as it:
         up = it.up()
         interrupt(up)
-        assert up.wait(20) == 0
+        assert up.wait(60) == 0
         starts = [f"{name} {does}" for name in ("back", "middle", "front") for does in ("starts", "ready")]
         assert it.journal == ["migrate", "new key", *starts, "front SIGTERM", "middle SIGTERM", "back SIGTERM"]
         assert it.processes() == []
@@ -83,7 +83,7 @@ def test_the_key_is_kept_while_it_is_valid(tmp_path: Path) -> None:
         for _ in range(2):
             up = it.up()
             interrupt(up)
-            up.wait(20)
+            up.wait(60)
         assert it.journal.count("new key") == 1
         client = it.state / "client.env"
         client.write_text(client.read_text().replace("sk-valid", "sk-revoked"))
@@ -102,7 +102,7 @@ def test_its_own_redis_and_s3_keep_their_data_over_runs(tmp_path: Path) -> None:
         with redis.Redis.from_url(seen["STOKER_REDIS_URL"]) as client:
             client.set("kept", "yes")
         interrupt(up)
-        assert up.wait(20) == 0
+        assert up.wait(60) == 0
         it.up()
         again = it.seen_environment("api")
         assert again["STOKER_S3_SECRET_KEY"] == seen["STOKER_S3_SECRET_KEY"]
@@ -143,7 +143,7 @@ def test_a_part_that_dies_is_started_again_and_said(tmp_path: Path) -> None:
 def test_a_part_that_never_gets_ready_ends_the_start(tmp_path: Path) -> None:
     with project(tmp_path, part("good"), part("slow", "never", start_seconds=0.5)) as it:
         up = it.start("up")
-        assert up.wait(20) == 1
+        assert up.wait(60) == 1
         assert f"slow was not ready within 0.5 s. Its log is {it.state}/logs/slow.log. Its last lines:" in it.output
         assert "slow says hello" in it.output.rpartition("Its last lines:")[2]
         assert it.processes() == []
@@ -154,7 +154,7 @@ def test_a_refused_migration_ends_the_start_with_its_sentence(tmp_path: Path) ->
     with project(tmp_path, part("api")) as it:
         (it.folder / "refusal").write_text("The database is newer than this code.")
         it.use_real_services()
-        assert it.start("up").wait(20) == 1
+        assert it.start("up").wait(60) == 1
         assert "The database is newer than this code." in it.output
         assert it.processes() == []
 
@@ -163,7 +163,7 @@ def test_one_ctrl_c_reaches_the_parts_as_one_sigterm(tmp_path: Path) -> None:
     with project(tmp_path, part("own", "child"), part("foreign", own=False)) as it:
         up = it.up()
         interrupt(up)
-        assert up.wait(20) == 0
+        assert up.wait(60) == 0
         assert sorted(line for line in it.journal if "SIG" in line) == ["foreign SIGTERM", "own SIGTERM"]
         assert it.processes() == []  # not even what a part left in its group
 
@@ -175,7 +175,7 @@ def test_a_second_ctrl_c_kills_what_does_not_stop(tmp_path: Path) -> None:
         while "mule SIGTERM" not in it.journal:
             assert up.poll() is None
         interrupt(up)
-        assert up.wait(20) == 0
+        assert up.wait(60) == 0
         assert it.processes() == []
 
 
@@ -183,7 +183,7 @@ def test_a_part_that_outstays_its_grace_is_killed_and_said(tmp_path: Path) -> No
     with project(tmp_path, part("mule", "stubborn", stop_seconds=0.2)) as it:
         up = it.up()
         up.terminate()
-        assert up.wait(20) == 0
+        assert up.wait(60) == 0
         assert "mule did not stop within 0.2 s: killed" in it.output
         assert it.processes() == []
 
@@ -214,7 +214,7 @@ def test_what_parts_say_carries_their_name_and_is_kept(tmp_path: Path) -> None:
         up = it.up()
         assert "speaker | speaker says hello\n" in it.output
         interrupt(up)
-        up.wait(20)
+        up.wait(60)
         it.up()
         logs = it.state / "logs"
         assert (logs / "speaker.log").read_text() == "speaker says hello\n"
@@ -232,5 +232,5 @@ def test_what_parts_say_carries_their_name_and_is_kept(tmp_path: Path) -> None:
 def test_a_setting_that_cannot_work_is_named(tmp_path: Path, variable: str, value: str, sentence: str) -> None:
     with project(tmp_path) as it:
         it.environment[variable] = value
-        assert it.start("up").wait(20) == 1
+        assert it.start("up").wait(60) == 1
         assert sentence in it.output

@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import json
 import os
+import re
 import signal
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -255,7 +256,7 @@ async def test_what_it_cannot_do_is_refused_for_that_job_alone(engine: TextEngin
     assert [isinstance(end, EngineRefusedError) for end in ends] == [True] * 6
     assert isinstance(ends[0], AdapterGoneError)
     assert "uniqueItems" in str(ends[1]) or "xgrammar" in str(ends[1])
-    assert "not compiled within 5 seconds" in str(ends[2])
+    assert re.search("alternatives (and|or) repetitions", str(ends[2]))  # which limit it meets is the machine's choice
     assert "The schema cannot be held to" in str(ends[3])
     assert isinstance(ends[4], InputTooLongError)
     assert "2,048 tokens long" in str(ends[4])

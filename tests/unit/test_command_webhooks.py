@@ -121,7 +121,7 @@ def test_the_listener_takes_what_is_genuine_and_refuses_the_rest(
     listening = threading.Thread(target=lambda: codes.append(stoker(*words)))
     listening.start()
     statuses = [_post(port, secret) for secret in (OTHER, SECRET)]
-    listening.join(30)
+    listening.join(60)
     assert (statuses, codes) == ([400, 200], [0])
     said = capsys.readouterr()
     assert json.loads(said.out.splitlines()[-1])["type"] == "job.succeeded"
@@ -133,7 +133,7 @@ def _post(port: int, secret: str) -> int:
     request = urllib.request.Request(f"http://127.0.0.1:{port}/", BODY, headers)
     for _ in range(1000):
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as refused:
             refused.close()

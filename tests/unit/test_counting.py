@@ -33,7 +33,7 @@ class Shelf(Weights):
     def locate_files(self, source: str, revision: str, names: Sequence[str]) -> Path:
         """Wait until it may, and then hand over or refuse."""
         self.asked += 1
-        assert self.may_go.wait(30)
+        assert self.may_go.wait(60)
         if self.is_sick:
             raise StartError("It is not there.")
         return self._model

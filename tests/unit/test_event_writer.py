@@ -14,7 +14,7 @@ from tasks import event_writer
 from tasks.event_writer import EventWriter
 from tasks.story import Story
 
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 60.0
 
 
 class SickLog(MemoryEventLog):
@@ -108,7 +108,9 @@ async def test_the_first_token_and_the_end_do_not_wait(
 
 async def test_what_comes_between_is_written_after_a_moment(log: SickLog, writer: EventWriter) -> None:
     begin(writer)
+    assert await log.read("job_1", None) == []
     await until(lambda: log.writes == 1)
+    assert [envelope.type for envelope in await log.read("job_1", None)] == ["started"]
 
 
 @pytest.fixture
@@ -147,6 +149,7 @@ async def test_what_nobody_follows_is_written_after_a_while(log: SickLog, writer
     await until(lambda: log.writes == 1)
     story.say(EventType.LOG, {"message": "x"})
     await until(lambda: log.writes == 2)
+    assert [envelope.type for envelope in await log.read("job_1", None)] == ["started", "log"]
 
 
 async def test_whoever_comes_late_is_written_for_from_the_next_write_on(
@@ -160,6 +163,7 @@ async def test_whoever_comes_late_is_written_for_from_the_next_write_on(
         monkeypatch.setattr(event_writer, "UNHEARD_SECONDS", 3600)
         story.say(EventType.LOG, {"message": "x"})
         await until(lambda: log.writes == 3)
+    assert [envelope.type for envelope in await log.read("job_1", None)] == ["started", "log", "log"]
 
 
 async def test_many_jobs_share_a_write(log: SickLog, writer: EventWriter) -> None:

@@ -13,7 +13,7 @@ from tasks.engine import Capacity
 from tasks.gate import Gate, Place
 
 Result = TypeVar("Result")
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 60.0
 
 
 @pytest.fixture

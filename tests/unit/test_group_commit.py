@@ -11,7 +11,7 @@ import pytest
 from schemas.errors import DatabaseFaultError
 from storage.group_commit import GROUP_LIMIT, GroupCommit, Operation
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 60.0
 
 
 def double(_connection: None, numbers: Sequence[int]) -> list[int]:

@@ -40,7 +40,7 @@ def test_a_part_ends_with_its_supervisor_though_nobody_reads_its_last_words() ->
     os.close(read_log)  # as a killed supervisor does: its end of the log goes first
     os.close(write_log)
     os.close(theirs)
-    assert part.wait(10) == 7
+    assert part.wait(60) == 7
     part.stdout.close()
     os.close(ours)
 

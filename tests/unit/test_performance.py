@@ -37,7 +37,7 @@ async def test_half_a_character_opens_the_gate_and_is_not_told() -> None:
     performance = Performance(Story("job_1", 1, lambda *_, **__: None))
     request = EngineRequest("job_1", 1, "text", {"prompt": "hello"})
     running = asyncio.create_task(performance.run(engine, request, gate.enter()))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while engine.capacity().free != 1 or gate.room() != 1:  # noqa: ASYNC110 - it comes without an event
             await asyncio.sleep(0.001)
     before = performance.first_token_at

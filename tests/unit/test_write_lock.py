@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from schemas.errors import DatabaseFaultError
 from storage import dialects
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 Lock = Callable[[], AbstractContextManager[object]]
 
 
@@ -65,8 +65,8 @@ def test_who_froze_while_it_had_the_next_turn_is_passed_by(
     monkeypatch.setattr(dialects, "TURN_SECONDS", 0.05)
     with Path(f"{database}.lock.turn").open("wb") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
-        with lock():
-            pass
+        with lock(), Path(f"{database}.lock").open("wb") as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_who_holds_the_lock_for_too_long_is_a_fault(lock: Lock, monkeypatch: pytest.MonkeyPatch) -> None:
