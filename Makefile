@@ -23,7 +23,7 @@ COMPILE := $(RUN) -m uv pip compile pyproject.toml --quiet --universal --python-
   --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help env up down test check fmt lint format types imports lock chaos bench clean
+.PHONY: help env up down test check quick fmt lint format types imports lock chaos bench clean
 MAKEFLAGS += --no-print-directory
 
 help: ## Show what can be made
@@ -55,7 +55,11 @@ down: $(STAMP) ## Stop what `make up DETACH=1` started
 test: format lint types imports ## Run every check and every test
 	@$(RUN) -m pytest $(addprefix tests/,$(TIERS))
 
-check: format lint types imports ## Run the fast checks: format, lint, types, imports, architecture, unit
+# Two at a time: the tests take as long as all the others together.
+check: $(STAMP) ## Run the fast checks: format, lint, types, imports, architecture, unit
+	@$(MAKE) -j2 format lint types imports quick
+
+quick: $(STAMP)
 	@$(RUN) -m pytest tests/architecture tests/unit
 
 fmt: $(STAMP) ## Rewrite the code in the house format
