@@ -77,4 +77,6 @@ def test_every_reference_leads_somewhere(described: JsonObject) -> None:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_examples_are_good_requests(name: str) -> None:
-    REQUEST.validate_json(json.dumps(EXAMPLES[name]["value"]), strict=True)
+    value = EXAMPLES[name]["value"]
+    request = REQUEST.validate_json(json.dumps(value), strict=True)
+    assert (request.kind, request.model) == (name, value["model"])

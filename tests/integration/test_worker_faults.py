@@ -82,5 +82,7 @@ def test_a_database_that_is_locked_for_longer_than_the_lease_costs_nobody_a_loss
 def test_beat_and_the_maintenance_worker_send_hints_that_nobody_sent(site: Site) -> None:
     site.worker()
     job_ids = [site.submit(hints=0) for _ in range(10)]
+    assert {site.row(job_id).status for job_id in job_ids} == {"queued"}
     site.maintenance()
-    site.wait_for("succeeded", *job_ids)
+    rows = site.wait_for("succeeded", *job_ids)
+    assert {(row.attempt, row.lost, row.errors) for row in rows} == {(1, 0, 0)}

@@ -87,4 +87,5 @@ def test_a_cancel_reaches_a_worker_without_any_order(site: Site) -> None:
     job_id = site.submit("fake:hang")
     site.wait_for("running", job_id)
     site.database.transact(lambda connection: jobs.cancel(connection, job_id))
-    site.wait_for("canceled", job_id)
+    [row] = site.wait_for("canceled", job_id)
+    assert (row.attempt, row.lost, row.errors) == (1, 0, 0)

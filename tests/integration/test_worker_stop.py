@@ -74,10 +74,12 @@ def test_a_drain_is_asked_for_on_its_row(site: Site) -> None:
 
 def test_a_draining_worker_says_so(site: Site) -> None:
     worker = site.worker()
-    site.wait_for("running", site.submit("fake:sleep-ms=1500"))
+    job_id = site.submit("fake:sleep-ms=1500")
+    site.wait_for("running", job_id)
     worker.send(signal.SIGTERM)
     until(lambda: [row.state for row in site.living()] == ["draining"], "its row says that it drains")
     assert_gone(site, worker)
+    assert site.row(job_id).status == "succeeded"
 
 
 def test_it_stops_while_it_loads(site: Site) -> None:

@@ -12,6 +12,7 @@ from storage.workers import WorkerRow
 from tasks.dispatch import Origin, check_request, hint_width, measure, new_job, percentiles
 from tasks.routing import placements_of
 from tests.api import catalog
+from tests.refusals import refusal
 
 NOW = 1_700_000_000.0
 ECHO = catalog().models["echo"]
@@ -87,7 +88,8 @@ def test_what_a_model_cannot_do_is_refused_by_field(changes: dict[str, Any], par
 
 
 def test_what_may_just_fit_is_left_to_the_engine() -> None:
-    check_request(text(input={"prompt": "x" * 1600}, policy={"timeout_seconds": 60}), ECHO, NOW)
+    request = text(input={"prompt": "x" * 1600}, policy={"timeout_seconds": 60})
+    assert refusal(check_request, request, ECHO, NOW) is None
 
 
 def test_a_request_of_another_kind_is_refused() -> None:

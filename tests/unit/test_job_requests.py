@@ -121,9 +121,23 @@ def test_bytes_that_are_not_utf8_are_refused(raw: bytes) -> None:
     )
 
 
-@pytest.mark.parametrize("body", ["", "{", "[]", "null", '"text"', "7", "{}", '{"kind":"video"}', '{"kind":7}'])
-def test_what_is_no_request_at_all_is_refused(body: str) -> None:
-    refusal(body)
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("", "Invalid JSON"),
+        ("{", "Invalid JSON"),
+        ("[]", "Input should be an object"),
+        ("null", "Input should be an object"),
+        ('"text"', "Input should be an object"),
+        ("7", "Input should be an object"),
+        ("{}", "Unable to extract tag using discriminator 'kind'"),
+        ('{"kind":"video"}', "Input tag 'video' found using 'kind' does not match"),
+        ('{"kind":7}', "Input tag '7' found using 'kind' does not match"),
+    ],
+)
+def test_what_is_no_request_at_all_is_refused(body: str, why: str) -> None:
+    where, said = refusal(body)
+    assert (where, said[: len(why)]) == ("", why)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +199,8 @@ def test_either_messages_or_a_prompt(given: dict[str, Any]) -> None:
 
 
 def test_the_input_must_be_of_the_kind() -> None:
-    refusal(json.dumps(TEXT | {"kind": "image", "input": {"messages": []}}))
+    refused = refusal(json.dumps(TEXT | {"kind": "image", "input": {"messages": []}}))
+    assert refused == ("image.input.prompt", "Field required")
 
 
 def test_metadata_has_a_limit_of_keys_and_of_characters() -> None:

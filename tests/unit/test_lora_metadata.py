@@ -7,6 +7,7 @@ import pytest
 
 from schemas.errors import InvalidError
 from tasks.loras.metadata import KEY, check_metadata
+from tests.refusals import refusal
 
 
 @pytest.mark.parametrize(
@@ -18,11 +19,11 @@ from tasks.loras.metadata import KEY, check_metadata
     ],
 )
 def test_usual_settings_are_taken(said: dict[str, Any]) -> None:
-    check_metadata({"format": "pt", KEY: json.dumps(said)})
+    assert refusal(check_metadata, {"format": "pt", KEY: json.dumps(said)}) is None
 
 
 def test_a_file_need_not_have_any() -> None:
-    check_metadata({"format": "pt"})
+    assert refusal(check_metadata, {"format": "pt"}) is None
 
 
 @pytest.mark.parametrize(

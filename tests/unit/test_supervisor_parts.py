@@ -8,6 +8,7 @@ import pytest
 
 from stoker.errors import StartError
 from stoker.parts import Part, Ready, check_needs, read_parts
+from tests.refusals import refusal
 
 TABLE = {
     "parts": [
@@ -58,7 +59,7 @@ def test_commands_are_filled_in_and_run_with_this_python() -> None:
 
 
 def test_needs_that_can_be_met_are_accepted() -> None:
-    check_needs(parts(worker=["api", "s3"], api=["redis"], beat=[]))
+    assert refusal(check_needs, parts(worker=["api", "s3"], api=["redis"], beat=[])) is None
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 
 from schemas.errors import EngineRefusedError
 from tasks.adapters import AdapterFile
+from tests.refusals import refusal
 from workers.engines.weight_check import check_weights
 
 BIG = 3e4
@@ -28,9 +29,9 @@ def test_weights_that_spoil_what_is_computed_beside_them_are_refused(tmp_path: P
 
 
 def test_usual_weights_are_taken(tmp_path: Path) -> None:
-    check_weights(adapter(tmp_path, -9.5))
-    check_weights(adapter(tmp_path, BIG, name="a.alpha"))
+    assert refusal(check_weights, adapter(tmp_path, -9.5)) is None
+    assert refusal(check_weights, adapter(tmp_path, BIG, name="a.alpha")) is None
 
 
 def test_what_the_catalog_lists_is_the_operators_choice(tmp_path: Path) -> None:
-    check_weights(adapter(tmp_path, BIG, is_catalog=True))
+    assert refusal(check_weights, adapter(tmp_path, BIG, is_catalog=True)) is None
