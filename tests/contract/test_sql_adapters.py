@@ -11,13 +11,13 @@ import sqlalchemy as sa
 
 from schemas.errors import ConflictError
 from schemas.ids import new_id
-from storage import adapters, batches, versions
+from storage import adapters, batches
 from storage.adapters import EVERYBODY, AdapterFilter, AdapterRow, NewAdapter
 from storage.batches import NewBatch
 from storage.database import Database
 from storage.tables import adapters as table
 from tests.contract.sql import CALLER, claim_one, finish, submit
-from tests.contract.test_sql_plans import NUMBERS, plans
+from tests.contract.test_sql_plans import NUMBERS, new_database, plans
 
 OTHER = "caller_b"
 NEW = NewAdapter("", CALLER, "comic", "sketch", "image", "a" * 64, 12, rank=4, dtype="F32")
@@ -205,17 +205,11 @@ def test_bytes_that_never_came_are_forgotten(database: Database) -> None:
 @pytest.fixture(params=["sqlite", "postgres"], scope="module")
 def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     """Many adapters of many callers, in a database of each kind."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('adapter-plans') / 'stoker.db'}"
-    else:
-        url = request.getfixturevalue("postgres_server").new_database()
-    database = Database(url)
-    versions.migrate(database)
-    fill = sa.text(FILL.format(numbers=NUMBERS[database.dialect]))
-    database.transact(lambda connection: connection.execute(fill, {"total": 20_000}))
-    database.read(lambda connection: connection.execute(sa.text("ANALYZE")))
-    yield database
-    database.close()
+    with new_database(request, tmp_path_factory) as database:
+        fill = sa.text(FILL.format(numbers=NUMBERS[database.dialect]))
+        database.transact(lambda connection: connection.execute(fill, {"total": 20_000}))
+        database.read(lambda connection: connection.execute(sa.text("ANALYZE")))
+        yield database
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ import sqlalchemy as sa
 
 from schemas.errors import InvalidError
 from schemas.ids import new_id
-from storage import files, versions
+from storage import files
 from storage.database import Database
 from storage.files import FileFilter, FileRow, NewFile
 from storage.tables import files as table
 from tests.contract.sql import CALLER
-from tests.contract.test_sql_plans import NUMBERS, plans
+from tests.contract.test_sql_plans import NUMBERS, new_database, plans
 
 FILL = """
     INSERT INTO files (id, caller_id, purpose, filename, bytes, sha256, created_at, expires_at)
@@ -119,17 +119,11 @@ def test_only_files_with_a_row_may_have_objects(database: Database) -> None:
 @pytest.fixture(params=["sqlite", "postgres"], scope="module")
 def filled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     """Many files of many callers, in a database of each kind."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('file-plans') / 'stoker.db'}"
-    else:
-        url = request.getfixturevalue("postgres_server").new_database()
-    database = Database(url)
-    versions.migrate(database)
-    fill = sa.text(FILL.format(numbers=NUMBERS[database.dialect]))
-    database.transact(lambda connection: connection.execute(fill, {"total": 20_000}))
-    database.read(lambda connection: connection.execute(sa.text("ANALYZE")))
-    yield database
-    database.close()
+    with new_database(request, tmp_path_factory) as database:
+        fill = sa.text(FILL.format(numbers=NUMBERS[database.dialect]))
+        database.transact(lambda connection: connection.execute(fill, {"total": 20_000}))
+        database.read(lambda connection: connection.execute(sa.text("ANALYZE")))
+        yield database
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_lines_with_many_answers_take_no_more_places_than_others(slow: Bench) ->
     office = Office(slow.database, slow.objects, CATALOG)
     office.publish([chat_line(f"line-{number}", "fake:hang", n=3) for number in range(20)])
     slow.start()
-    slow.until(lambda: slow.lines.running == 7)  # what they weigh is not known before they are read
+    slow.until(lambda: slow.gate.in_flight == 7)  # what they weigh is not known before they are read
     job_ids = [slow.submit("fake:hang") for _ in range(2)]
     for _ in job_ids:
         slow.start()
