@@ -29,8 +29,9 @@ ENVIRONMENTS = {
         "TRANSFORMERS_VERBOSITY": "error",
         "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256",  # as below; a pipeline has more layers, and few shapes
     },
-    # oneDNN keeps what it compiled for each shape of a step: a thousand of them are 300 MB, and compiling is cheap.
-    "embedding": {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"},
+    # oneDNN keeps what it compiled for each shape of a step, and torch what it made of that: a thousand of each are
+    # hundreds of MB that steps of ever new shapes fill slowly, and compiling is cheap.
+    "embedding": {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "64"},
     "vllm": {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # no third process; what computes has one of its own all the same
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
