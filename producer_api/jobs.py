@@ -17,12 +17,13 @@ from producer_api.headers import header_of
 from producer_api.state import Api, api_of, base_of
 from producer_api.views import Stored
 from schemas.base import JsonObject
-from schemas.errors import ConflictError, FaultError, GoneError, NotFoundError
-from schemas.jobs import TERMINAL
+from schemas.errors import ConflictError, FaultError, GoneError, NotFoundError, StokerError
+from schemas.jobs import TERMINAL, JobRequest, Kind
 from storage import jobs, retention
 from storage.objects.port import job_prefix
 from storage.rows import JobRow
 from tasks.dispatch import Origin
+from tasks.doors.failures import door_param
 from tasks.logs import get_logger
 from tasks.orders import cancel_order
 
@@ -33,6 +34,15 @@ def origin_of(request: Request, caller_id: str) -> Origin:
     """Return who asks, by which request."""
     key = check_idempotency_key(header_of(request.scope, b"idempotency-key"))
     return Origin(caller_id, request_id_of(request.scope), key, base_of(request))
+
+
+async def admit_at_door(request: Request, job: JobRequest, caller_id: str, kind: Kind = Kind.TEXT) -> Accepted:
+    """Make a request a job; what is wrong with it is said in the words of the door, whose kind this is."""
+    try:
+        return await api_of(request).admission.admit(job, origin_of(request, caller_id))
+    except StokerError as error:
+        error.param = door_param(error.param, kind)
+        raise
 
 
 async def find_job(request: Request, job_id: str, caller_id: str) -> Stored:

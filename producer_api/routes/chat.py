@@ -16,14 +16,13 @@ from producer_api.chat_chunks import Chunks
 from producer_api.documents import ChatCompletion
 from producer_api.door_streams import DoorStream
 from producer_api.doors import CLIENT_LEFT, DoorRoute, output_of, wait_at_door
-from producer_api.jobs import origin_of
+from producer_api.jobs import admit_at_door
 from producer_api.openapi import IDEMPOTENCY_KEY, SUBMIT_ERRORS, body, door_errors, shape
 from producer_api.state import api_of
-from schemas.errors import ConflictError, DoorTimeoutError, EngineFailedError, StokerError
+from schemas.errors import ConflictError, DoorTimeoutError, EngineFailedError
 from schemas.jobs import Kind, Policy, TextJob
 from tasks.adapter_names import check_variant
 from tasks.doors.chat import ChatRequest, Heading, as_completion, read_chat
-from tasks.doors.failures import door_param
 from tasks.routing import split_variant
 
 router = APIRouter(tags=["openai"], route_class=DoorRoute)
@@ -55,11 +54,7 @@ async def create_chat_completion(request: Request) -> Response:
         policy=Policy(ttl_seconds=api.services.settings.door_timeout_seconds),  # after that nobody waits for it
         metadata=wanted.metadata or {},
     )
-    try:
-        accepted = await api.admission.admit(job, origin_of(request, key.caller_id))
-    except StokerError as error:
-        error.param = door_param(error.param)
-        raise
+    accepted = await admit_at_door(request, job, key.caller_id)
     created_at = accepted.job.created_at if accepted.job else time.time()
     heading = Heading(accepted.job_id, wanted.model, created_at)
     if wanted.stream:

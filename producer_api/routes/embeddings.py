@@ -14,14 +14,13 @@ from producer_api.authentication import Scope
 from producer_api.body import read_as
 from producer_api.documents import EmbeddingList
 from producer_api.doors import CLIENT_LEFT, DoorRoute, output_of, wait_at_door
-from producer_api.jobs import origin_of
+from producer_api.jobs import admit_at_door
 from producer_api.openapi import IDEMPOTENCY_KEY, SUBMIT_ERRORS, body, door_errors, shape
 from producer_api.state import api_of
-from schemas.errors import ConflictError, DoorTimeoutError, EngineFailedError, StokerError
+from schemas.errors import ConflictError, DoorTimeoutError, EngineFailedError
 from schemas.jobs import EmbeddingJob, Kind, Policy
 from storage.rows import JobRow
 from tasks.doors.embeddings import EmbeddingsRequest, EncodingFormat, as_list, read_embeddings
-from tasks.doors.failures import door_param
 
 router = APIRouter(tags=["openai"], route_class=DoorRoute)
 
@@ -51,11 +50,7 @@ async def create_embeddings(request: Request) -> Response:
         input=given,
         policy=Policy(ttl_seconds=api.services.settings.door_timeout_seconds),  # after that nobody waits for it
     )
-    try:
-        accepted = await api.admission.admit(job, origin_of(request, key.caller_id))
-    except StokerError as error:
-        error.param = door_param(error.param, Kind.EMBEDDING)
-        raise
+    accepted = await admit_at_door(request, job, key.caller_id, Kind.EMBEDDING)
     row = await wait_at_door(request, accepted)
     if row is None:
         return Response(status_code=CLIENT_LEFT)

@@ -14,15 +14,14 @@ from producer_api.authentication import Scope
 from producer_api.body import read_as
 from producer_api.documents import ImageList
 from producer_api.doors import CLIENT_LEFT, DoorRoute, output_of, wait_at_door
-from producer_api.jobs import origin_of
+from producer_api.jobs import admit_at_door
 from producer_api.openapi import IDEMPOTENCY_KEY, SUBMIT_ERRORS, body, door_errors, shape
 from producer_api.state import Api, api_of
 from schemas.base import JsonObject
-from schemas.errors import ConflictError, ContentPolicyError, DoorTimeoutError, EngineFailedError, StokerError
+from schemas.errors import ConflictError, ContentPolicyError, DoorTimeoutError, EngineFailedError
 from schemas.jobs import ImageJob, Kind, Policy
 from storage.rows import JobRow
 from tasks.adapter_names import check_variant
-from tasks.doors.failures import door_param
 from tasks.doors.images import (
     ImagesRequest,
     as_base64,
@@ -62,11 +61,7 @@ async def generate_images(request: Request) -> Response:
         input=given,
         policy=Policy(ttl_seconds=api.services.settings.door_timeout_seconds),  # after that nobody waits for it
     )
-    try:
-        accepted = await api.admission.admit(job, origin_of(request, key.caller_id))
-    except StokerError as error:
-        error.param = door_param(error.param, Kind.IMAGE)
-        raise
+    accepted = await admit_at_door(request, job, key.caller_id, Kind.IMAGE)
     row = await wait_at_door(request, accepted)
     if row is None:
         return Response(status_code=CLIENT_LEFT)

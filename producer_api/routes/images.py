@@ -6,17 +6,12 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from producer_api.authentication import Scope
-from producer_api.body import read_as
-from producer_api.jobs import answer_accepted, origin_of
 from producer_api.openapi import IDEMPOTENCY_KEY, PREFER, SUBMIT_ERRORS, answers, body, shape
-from producer_api.plain import PlainRoute, wanted_wait
-from producer_api.state import api_of
-from schemas.errors import ContentPolicyError, StokerError
+from producer_api.plain import PlainRoute
+from producer_api.short import part, submit_short
+from schemas.errors import ContentPolicyError
 from schemas.image import ImageInput
 from schemas.jobs import ImageJob, Job, JobFields, Kind
-from tasks.doors.failures import door_param
-from tasks.routing import check_kind, find_model
 
 router = APIRouter(tags=["images"], route_class=PlainRoute)
 
@@ -28,10 +23,7 @@ class ImageRequest(JobFields, ImageInput):
 
     def as_job(self) -> ImageJob:
         """Return the job that this asks for."""
-        said = {name: getattr(self, name) for name in self.model_fields_set}
-        given = ImageInput(**{name: value for name, value in said.items() if name in ImageInput.model_fields})
-        fields = {name: value for name, value in said.items() if name in JobFields.model_fields}
-        return ImageJob(kind=Kind.IMAGE, input=given, **fields)
+        return ImageJob(kind=Kind.IMAGE, **part(self, ImageInput))
 
 
 WANTED = {
@@ -44,15 +36,4 @@ ANSWERS = {**shape(Job), **answers(202, Job, ContentPolicyError, *SUBMIT_ERRORS)
 @router.post("/v1/images", status_code=202, responses=ANSWERS, openapi_extra=WANTED)
 async def create_image(request: Request) -> Response:
     """Submit an image job. With `Prefer: wait=N` the answer waits for its end: 200 when it ended in time, else 202."""
-    api = api_of(request)
-    key = await api.keys.authenticate(request, Scope.SUBMIT)
-    wait_seconds = wanted_wait(request, api.services.settings.wait_limit_seconds)
-    wanted = await read_as(ImageRequest, request)
-    catalog = api.services.catalog
-    check_kind(catalog, find_model(catalog, wanted.model), Kind.IMAGE)
-    try:
-        accepted = await api.admission.admit(wanted.as_job(), origin_of(request, key.caller_id))
-    except StokerError as error:
-        error.param = door_param(error.param)
-        raise
-    return await answer_accepted(request, accepted, key.caller_id, wait_seconds)
+    return await submit_short(request, ImageRequest, ImageRequest.as_job)

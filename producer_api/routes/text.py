@@ -6,17 +6,11 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from producer_api.authentication import Scope
-from producer_api.body import read_as
-from producer_api.jobs import answer_accepted, origin_of
 from producer_api.openapi import IDEMPOTENCY_KEY, PREFER, SUBMIT_ERRORS, answers, body, shape
-from producer_api.plain import PlainRoute, wanted_wait
-from producer_api.state import api_of
-from schemas.errors import StokerError
+from producer_api.plain import PlainRoute
+from producer_api.short import part, submit_short
 from schemas.jobs import Job, JobFields, Kind, TextJob
 from schemas.text import TextInput
-from tasks.doors.failures import door_param
-from tasks.routing import check_kind, find_model
 
 router = APIRouter(tags=["text"], route_class=PlainRoute)
 
@@ -28,10 +22,7 @@ class TextRequest(JobFields, TextInput):
 
     def as_job(self) -> TextJob:
         """Return the job that this asks for."""
-        said = {name: getattr(self, name) for name in self.model_fields_set}
-        given = TextInput(**{name: value for name, value in said.items() if name in TextInput.model_fields})
-        fields = {name: value for name, value in said.items() if name in JobFields.model_fields}
-        return TextJob(kind=Kind.TEXT, input=given, **fields)
+        return TextJob(kind=Kind.TEXT, **part(self, TextInput))
 
 
 WANTED = {
@@ -44,15 +35,4 @@ ANSWERS = {**shape(Job), **answers(202, Job, *SUBMIT_ERRORS)}
 @router.post("/v1/text", status_code=202, responses=ANSWERS, openapi_extra=WANTED)
 async def create_text(request: Request) -> Response:
     """Submit a text job. With `Prefer: wait=N` the answer waits for its end: 200 when it ended in time, else 202."""
-    api = api_of(request)
-    key = await api.keys.authenticate(request, Scope.SUBMIT)
-    wait_seconds = wanted_wait(request, api.services.settings.wait_limit_seconds)
-    wanted = await read_as(TextRequest, request)
-    catalog = api.services.catalog
-    check_kind(catalog, find_model(catalog, wanted.model), Kind.TEXT)
-    try:
-        accepted = await api.admission.admit(wanted.as_job(), origin_of(request, key.caller_id))
-    except StokerError as error:
-        error.param = door_param(error.param)
-        raise
-    return await answer_accepted(request, accepted, key.caller_id, wait_seconds)
+    return await submit_short(request, TextRequest, TextRequest.as_job)
