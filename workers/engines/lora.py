@@ -6,16 +6,23 @@ leave out the rest give pictures that are subtly wrong.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY as SETTINGS
 from diffusers.utils import convert_state_dict_to_peft, convert_unet_state_dict_to_peft
+from safetensors import safe_open
+from safetensors.torch import load
 from torch import nn
 
+from schemas.base import JsonObject
 from schemas.errors import EngineRefusedError
+from tasks.adapters import AdapterFile
+from workers.engines.weight_check import check_tensors
 
 DOWN, UP, ALPHA = ".lora_A.weight", ".lora_B.weight", ".alpha"
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
@@ -42,29 +49,34 @@ class Misfit(EngineRefusedError):  # noqa: N818 - raised here, told to callers a
     """The adapter and the model do not fit."""
 
 
-def read_adapter(pipeline: Any, path: Path, name: str) -> Adapter:
+def read_adapter(pipeline: Any, file: AdapterFile) -> Adapter:
     """Return a file's changes where the pipeline's layers are, or refuse it with the first thing that does not fit."""
     try:
-        return Adapter(_read(pipeline, path))
+        tensors = load(file.path.read_bytes())  # safetensors leaks two numbers for each tensor that it reads by itself
+        check_tensors(file, tensors.items())
+        return Adapter(_read(pipeline, tensors, _settings(file.path)))
     except Misfit as error:
-        raise EngineRefusedError(f"The adapter '{name}' does not fit this model: {error.message}.") from None
+        raise EngineRefusedError(f"The adapter '{file.name}' does not fit this model: {error.message}.") from None
+    except EngineRefusedError:
+        raise
     except Exception as error:
         raise EngineRefusedError(
-            f"The adapter '{name}' cannot be read as a LoRA for this model ({type(error).__name__}); check what it "
-            "was trained for."
+            f"The adapter '{file.name}' cannot be read as a LoRA for this model ({type(error).__name__}); check what "
+            "it was trained for."
         ) from error
 
 
-def _read(pipeline: Any, path: Path) -> dict[tuple[str, str], Change]:
+def _settings(path: Path) -> JsonObject:
+    """Return what trainers write about all layers, by component."""
+    with safe_open(path, "pt") as opened:
+        said = (opened.metadata() or {}).get(SETTINGS)
+    settings: JsonObject = json.loads(said) if said else {}
+    return settings
+
+
+def _read(pipeline: Any, given: dict[str, torch.Tensor], metadata: JsonObject) -> dict[tuple[str, str], Change]:
     extra = {"unet_config": pipeline.unet.config} if hasattr(pipeline, "unet") else {"return_alphas": True}
-    tensors, alphas, metadata = pipeline.lora_state_dict(
-        str(path.parent),
-        weight_name=path.name,
-        local_files_only=True,
-        use_safetensors=True,
-        return_lora_metadata=True,
-        **extra,
-    )
+    tensors, alphas = pipeline.lora_state_dict(given, **extra)
     tensors = tensors | {key: torch.tensor(float(value)) for key, value in (alphas or {}).items()}
     changes: dict[tuple[str, str], Change] = {}
     for component in COMPONENTS:
@@ -74,9 +86,7 @@ def _read(pipeline: Any, path: Path) -> dict[tuple[str, str], Change]:
             model = getattr(pipeline, component, None)
             if model is None:
                 raise Misfit(f"it changes a {component}, which the model does not have")
-            settings = {
-                key.removeprefix(prefix): value for key, value in (metadata or {}).items() if key.startswith(prefix)
-            }
+            settings = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
             for layer, change in _pair(model, _rename(component, own), settings).items():
                 changes[component, layer] = change
     if tensors:

@@ -28,7 +28,6 @@ from workers.engines.painting import Drawn, MemoryShortError, Watch
 from workers.engines.pictures import Pixels
 from workers.engines.previews import Previewer
 from workers.engines.schedulers import Schedulers, keep_rows
-from workers.engines.weight_check import check_weights
 
 CPU = torch.device("cpu")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -72,8 +71,7 @@ class DiffusersPainter:
 
     def read_adapter(self, file: AdapterFile) -> Adapter:
         """Return an adapter's changes, on the device."""
-        check_weights(file)
-        return read_adapter(self._kit.pipeline, file.path, file.name)
+        return read_adapter(self._kit.pipeline, file)
 
     def draw(self, group: Group, canvases: Sequence[Canvas], watch: Watch) -> Drawn:
         """Draw a batch; `watch` sees each step and says who is still wanted."""

@@ -5,7 +5,10 @@ A head does not show them, so they are looked at before an engine reads them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from safetensors import safe_open
+from torch import Tensor
 
 from schemas.errors import EngineRefusedError
 from tasks.adapters import AdapterFile
@@ -21,8 +24,15 @@ def check_weights(file: AdapterFile) -> None:
     if file.is_catalog:
         return
     with safe_open(file.path, "pt") as opened:
-        for name in opened.keys():  # noqa: SIM118 - it is no mapping
-            largest = LARGEST_ALPHA if name.endswith(ALPHA) else LARGEST_WEIGHT
-            if not (opened.get_tensor(name).abs() <= largest).all():
-                said = f"holds weights that are no numbers, or beyond {largest:,}; train it again."
-                raise EngineRefusedError(f"The adapter '{file.name}' {said}")
+        check_tensors(file, ((name, opened.get_tensor(name)) for name in opened.keys()))  # noqa: SIM118 - it is no mapping
+
+
+def check_tensors(file: AdapterFile, tensors: Iterable[tuple[str, Tensor]]) -> None:
+    """Do the same with what was read of it."""
+    if file.is_catalog:
+        return
+    for name, tensor in tensors:
+        largest = LARGEST_ALPHA if name.endswith(ALPHA) else LARGEST_WEIGHT
+        if not (tensor.abs() <= largest).all():
+            said = f"holds weights that are no numbers, or beyond {largest:,}; train it again."
+            raise EngineRefusedError(f"The adapter '{file.name}' {said}")
