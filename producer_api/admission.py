@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
@@ -102,12 +102,9 @@ class Admission:
         place = await self._dispatcher.place(model, adapters)
         kept_seconds = services.task_settings.retention_seconds
         job = new_job(request, model, place, origin, now=now, kept_seconds=kept_seconds)
-        if retry_of or webhook:
-            job = replace(job, retry_of=retry_of, webhook=webhook)
-        if adapters:
-            job = replace(job, adapters=" ".join(adapters))
-        if cost:
-            job = replace(job, **cost)
+        job.retry_of, job.webhook, job.adapters = retry_of, webhook, " ".join(adapters) or None
+        for column, predicted in cost.items():
+            setattr(job, column, predicted)
         submission = await self._lay_out(job, given, origin, request)
         admitted = await services.database.awrite(jobs.submit, submission)
         if not admitted.same_request:

@@ -25,7 +25,6 @@ from schemas.errors import DoorTimeoutError, FaultError, GoneError, InternalErro
 from schemas.events import Envelope, EventType
 from schemas.jobs import Status
 from schemas.refusals import as_public
-from storage import jobs
 from storage.rows import JobRow
 from tasks.logs import get_logger
 
@@ -165,11 +164,10 @@ class DoorStream(Response):
         self._say(self._telling.finish(row, from_json(await output_of(self._api, row))))
 
     async def _row(self) -> JobRow:
-        job_id = self._accepted.job_id
-        row = await self._api.services.database.aread(lambda connection: jobs.find(connection, job_id))
-        if row is None:
+        stored = await self._api.views.find(self._accepted.job_id)
+        if stored is None:
             raise GoneError(DELETED)
-        return row
+        return stored.row
 
     async def _let_go(self) -> None:
         for task in self._tasks:

@@ -27,7 +27,6 @@ from schemas.errors import (
 )
 from schemas.jobs import TERMINAL, Status
 from schemas.refusals import as_public, invalid
-from storage import jobs
 from storage.rows import JobRow
 from tasks.attempt import OUTPUT_NAME
 from tasks.doors.failures import door_status, failure_of
@@ -77,9 +76,10 @@ async def wait_at_door(request: Request, accepted: Accepted) -> JobRow | None:
     api = api_of(request)
     request.scope["job_id"] = accepted.job_id
     has_left = await _wait_for_end_or_leaving(request, accepted.job_id, api.services.settings.door_timeout_seconds)
-    row = await api.services.database.aread(lambda connection: jobs.find(connection, accepted.job_id))
-    if row is None:
+    stored = await api.views.find(accepted.job_id)
+    if stored is None:
         raise GoneError("The job was deleted while you waited for it; send the request again.")
+    row = stored.row
     if row.status not in TERMINAL:
         if accepted.job is not None:  # else somebody else may wait for it, too
             await cancel(api, row.id)

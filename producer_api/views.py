@@ -45,12 +45,13 @@ class Views:
         self._dispatcher = dispatcher
         self._finding = Together(self._read)
 
-    async def find(self, job_id: str, caller_id: str) -> Stored | None:
-        """Read a caller's job; many end at once, so those who ask at once are answered at once."""
-        return await self._finding.ask((job_id, caller_id))
+    async def find(self, job_id: str, caller_id: str | None = None) -> Stored | None:
+        """Read a job, of that caller only when one is named; many end at once, and who asks at once shares a look."""
+        stored = await self._finding.ask(job_id)
+        return stored if stored is not None and caller_id in (None, stored.row.caller_id) else None
 
-    async def _read(self, wanted: Sequence[tuple[str, str]]) -> list[Stored | None]:
-        return await self._services.database.aread(lambda connection: [_read(connection, *one) for one in wanted])
+    async def _read(self, job_ids: Sequence[str]) -> list[Stored | None]:
+        return await self._services.database.aread(lambda connection: _read(connection, job_ids))
 
     async def render(self, stored: Stored, base: str) -> JsonObject:
         """Return the whole view of a job."""
@@ -108,14 +109,16 @@ class Views:
         return {"fraction": said.get("fraction"), "stage": said.get("stage"), "preview_url": preview_url}
 
 
-def _read(connection: Any, job_id: str, caller_id: str) -> Stored | None:
-    row = jobs.find(connection, job_id, caller_id)
-    if row is None:
+def _read(connection: Any, job_ids: Sequence[str]) -> list[Stored | None]:
+    found = jobs.find_all(connection, sorted(set(job_ids)))
+    stored = {job_id: Stored(row, given, _count_ahead(connection, row)) for job_id, (row, given) in found.items()}
+    return [stored.get(job_id) for job_id in job_ids]
+
+
+def _count_ahead(connection: Any, row: JobRow) -> int | None:
+    if row.status != Status.QUEUED or row.run_at is not None:
         return None
-    given = jobs.find_input(connection, job_id)
-    waits = row.status == Status.QUEUED and row.run_at is None
-    ahead = jobs.count_ahead(connection, row.queue, row.rank, POSITION_LIMIT) if waits else None
-    return Stored(row, given[0] if given else None, ahead)
+    return jobs.count_ahead(connection, row.queue, row.rank, POSITION_LIMIT)
 
 
 def fresh_row(job: NewJob) -> JobRow:

@@ -106,26 +106,45 @@ def _admit(connection: sa.Connection, submission: Submission) -> Admitted:
     )
 
 
+FIND = sa.select(jobs).where(jobs.c.id == sa.bindparam("job_id"), VISIBLE)
+
+
 def find(connection: sa.Connection, job_id: str, caller_id: str | None = None) -> JobRow | None:
     """Return a visible job; of that caller only, when one is named."""
-    query = sa.select(jobs).where(jobs.c.id == job_id, VISIBLE)
-    if caller_id is not None:
-        query = query.where(jobs.c.caller_id == caller_id)
-    row = connection.execute(query).one_or_none()
-    return JobRow(*row) if row else None
+    row = connection.execute(FIND, {"job_id": job_id}).one_or_none()
+    return JobRow(*row) if row and caller_id in (None, row.caller_id) else None
+
+
+OF_ALL = sa.bindparam("job_ids", expanding=True)
+FIND_ALL = (
+    sa.select(jobs, job_inputs.c.input)
+    .join(job_inputs, job_inputs.c.job_id == jobs.c.id, isouter=True)
+    .where(jobs.c.id.in_(OF_ALL), VISIBLE)
+)
+
+
+def find_all(connection: sa.Connection, job_ids: Sequence[str]) -> dict[str, tuple[JobRow, str | None]]:
+    """Return visible jobs by their ids, each with its input's text; a statement's own cost is that of many rows."""
+    return {row[0]: (JobRow(*row[:-1]), row[-1]) for row in connection.execute(FIND_ALL, {"job_ids": job_ids})}
+
+
+FIND_INPUT = sa.select(job_inputs.c.input, job_inputs.c.object_key).where(
+    job_inputs.c.job_id == sa.bindparam("job_id")
+)
 
 
 def find_input(connection: sa.Connection, job_id: str) -> tuple[str | None, str | None] | None:
     """Return the input's text and object key; nothing when it was erased."""
-    columns = sa.select(job_inputs.c.input, job_inputs.c.object_key)
-    row = connection.execute(columns.where(job_inputs.c.job_id == job_id)).one_or_none()
+    row = connection.execute(FIND_INPUT, {"job_id": job_id}).one_or_none()
     return (row.input, row.object_key) if row else None
+
+
+STATUSES = sa.select(jobs.c.id, jobs.c.status).where(jobs.c.id.in_(OF_ALL))
 
 
 def statuses(connection: sa.Connection, job_ids: Sequence[str]) -> dict[str, str]:
     """Return the status of each job that exists."""
-    query = sa.select(jobs.c.id, jobs.c.status).where(jobs.c.id.in_(job_ids))
-    return {row.id: row.status for row in connection.execute(query)}
+    return {row[0]: row[1] for row in connection.execute(STATUSES, {"job_ids": job_ids})}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from schemas.jobs import Kind
 from schemas.text import TextInput
 from tasks.logs import get_logger
 from tasks.prompts import FILES, Prompts
-from tasks.text import Cost, judge, schemas_of
+from tasks.text import Cost, is_short, judge, schemas_of
 from tasks.weights import Weights
 
 PATIENCE_SECONDS = 2.0
@@ -50,10 +50,12 @@ class Counting:
             self._load(model)
 
     async def judge(self, given: TextInput, model: Model) -> tuple[TextInput, Cost | None]:
-        """Judge an input off the loop; what it returns is fitted into the model's context and has its cost."""
-        prompts = await self._prompts_of(model)
-        if prompts is None and not schemas_of(given):
+        """Judge an input, off the loop unless it is short; it comes back fitted into the context, with its cost."""
+        prompts, schemas = await self._prompts_of(model), schemas_of(given)
+        if prompts is None and not schemas:
             return given, None
+        if not schemas and is_short(given):
+            return judge(given, model, prompts)
         return await asyncio.to_thread(judge, given, model, prompts)
 
     async def _prompts_of(self, model: Model) -> Prompts | None:

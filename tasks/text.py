@@ -14,6 +14,9 @@ from tasks.prompts import Prompts
 LONGEST_TOKEN_CHARACTERS = 16
 """More characters than this for each token of the context certainly do not fit; fewer are counted."""
 
+SHORT_CHARACTERS, SHORT_MESSAGES = 1_000, 16
+"""Up to here counting takes a fraction of a millisecond, and handing it to a thread would take longer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -35,8 +38,7 @@ def check_text(given: TextInput, model: Model) -> None:
 
 
 def _check_characters(given: TextInput, model: Model) -> None:
-    longest = model.context_length * LONGEST_TOKEN_CHARACTERS
-    characters = len(given.prompt or "") + sum(map(_characters, given.messages or ()))
+    longest, characters = model.context_length * LONGEST_TOKEN_CHARACTERS, _all_characters(given)
     if characters > longest:
         raise ContextLengthError(
             f"The {_field(given)}: {characters:,} characters, which cannot fit the context of '{model.alias}' "
@@ -53,6 +55,17 @@ def _check_characters(given: TextInput, model: Model) -> None:
 
 def _tokens(count: int) -> str:
     return f"{count:,} token{'' if count == 1 else 's'}"
+
+
+def is_short(given: TextInput) -> bool:
+    """Say whether an input without schemas is judged in no time."""
+    if given.tools or len(given.messages or ()) > SHORT_MESSAGES:
+        return False
+    return _all_characters(given) <= SHORT_CHARACTERS
+
+
+def _all_characters(given: TextInput) -> int:
+    return len(given.prompt or "") + sum(map(_characters, given.messages or ()))
 
 
 def _characters(message: Message) -> int:

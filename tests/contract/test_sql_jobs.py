@@ -65,6 +65,19 @@ def test_a_group_is_stored_whole(database: Database) -> None:
     assert {job.input for job in claim(database, limit=50)} == {one.input for one in group}
 
 
+def test_many_jobs_are_found_at_once_each_with_its_input(database: Database) -> None:
+    first, large, other, gone = new_job(), new_job(), new_job(caller_id="caller_b"), new_job()
+    given = [Submission(first, '{"prompt":"é"}'), Submission(large, None, "inputs/x"), Submission(other, "{}")]
+    for submission in (*given, Submission(gone, "{}")):
+        database.write(jobs.submit, submission)
+    database.transact(lambda connection: jobs.cancel(connection, gone.id))
+    database.transact(lambda connection: retention.erase(connection, [gone.id], hide=True))
+    asked = [large.id, "job_unknown", first.id, gone.id, other.id]
+    found = database.read(lambda connection: jobs.find_all(connection, asked))
+    assert found == {one.job.id: (row(database, one.job.id), one.input) for one in given}
+    assert database.read(lambda connection: jobs.find_all(connection, [])) == {}
+
+
 def test_statuses_of_nothing_and_of_unknown_jobs(database: Database) -> None:
     assert database.read(lambda connection: jobs.statuses(connection, [])) == {}
     assert database.read(lambda connection: jobs.statuses(connection, ["job_unknown"])) == {}

@@ -148,6 +148,7 @@ CASES = [
     case("release", lambda c: claims.release(c, [Release(f"job_{QUEUED + 1}", 1)]), "PRIMARY"),
     case("cancel", lambda c: jobs.cancel(c, "job_7"), "PRIMARY"),
     case("find", lambda c: jobs.find(c, "job_7"), "PRIMARY"),
+    case("find all", lambda c: jobs.find_all(c, ["job_7", "job_8"]), "PRIMARY"),
     case("list", lambda c: jobs.page(c, Filter("caller_7", 20, after="job_5", status="queued")), "jobs_caller"),
     case("count waiting", lambda c: jobs.count_waiting(c, "caller_7", 1000), "jobs_waiting_of_caller"),
     case("count ahead", lambda c: jobs.count_ahead(c, QUEUE, 500.0, 1000), "jobs_claim"),

@@ -163,6 +163,15 @@ async def test_another_callers_job_is_not_there(desk: Desk, method: str) -> None
     assert (await desk.look(job_id))["status"] == "queued"
 
 
+async def test_those_who_look_at_the_same_moment_see_only_their_own(desk: Desk) -> None:
+    """They share one look at SQL."""
+    mine, stranger = [await desk.submit() for _ in range(3)], desk.bearer("other")
+    asked = [desk.client.get(f"/v1/jobs/{one}", headers=who) for one in mine for who in ({}, stranger)]
+    answers = await asyncio.gather(*asked)
+    assert [answer.status_code for answer in answers] == [200, 404] * 3
+    assert [answer.json()["id"] for answer in answers[::2]] == mine
+
+
 async def test_lists_are_newest_first_and_come_in_pages(desk: Desk) -> None:
     ids = [await desk.submit() for _ in range(5)]
     first = await desk.client.get("/v1/jobs?limit=3")

@@ -4,19 +4,21 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from schemas.errors import StartError
-from schemas.text import TextInput
+from schemas.text import Function, Message, Schema, SchemaFormat, TextInput, Tool
 from storage.objects.memory import MemoryObjectStore
 from tasks import counting
 from tasks.counting import Counting
-from tasks.text import Cost
+from tasks.text import SHORT_CHARACTERS, SHORT_MESSAGES, Cost, judge
 from tasks.weights import Weights
 from tests.words import CONTEXT, text_models, write_model
 
 GIVEN = TextInput(prompt="one two three")
+ANY_OBJECT = SchemaFormat(type="json_schema", json_schema=Schema(name="any", schema={"type": "object"}))
 COUNTED = (TextInput(prompt="one two three", max_tokens=CONTEXT - 3), Cost(3, CONTEXT - 3))
 
 
@@ -58,6 +60,39 @@ async def test_a_tokenizer_is_loaded_once_for_all(counter: Counting, shelf: Shel
     counter.begin()
     assert await asyncio.gather(*(counter.judge(GIVEN, wordy) for _ in range(5))) == [COUNTED] * 5
     assert shelf.asked == 1  # and models without tokens were never asked for
+
+
+def message(text: str) -> Message:
+    return Message(role="user", content=text)
+
+
+SHORT = [
+    TextInput(prompt="one two three"),
+    TextInput(messages=[message("one two three")]),
+    TextInput(prompt="x" * SHORT_CHARACTERS),
+]
+LONG = [
+    TextInput(prompt="x" * (SHORT_CHARACTERS + 1)),
+    TextInput(messages=[message("x" * (SHORT_CHARACTERS // 2)), message("y" * (SHORT_CHARACTERS // 2 + 1))]),
+    TextInput(messages=[message("x")] * (SHORT_MESSAGES + 1)),
+    TextInput(messages=[message("x")], tools=[Tool(type="function", function=Function(name="act"))]),
+    TextInput(prompt="x", response_format=ANY_OBJECT),
+]
+
+
+@pytest.mark.parametrize(("given", "is_here"), [*((one, True) for one in SHORT), *((one, False) for one in LONG)])
+async def test_only_what_takes_a_while_is_judged_in_a_thread(
+    counter: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: TextInput, *, is_here: bool
+) -> None:
+    threads = []
+
+    def note(*arguments: Any) -> tuple[TextInput, Cost | None]:
+        threads.append(threading.current_thread())
+        return judge(*arguments)
+
+    monkeypatch.setattr(counting, "judge", note)
+    await counter.judge(given, text_models(tmp_path).models["wordy"])
+    assert [one is threading.current_thread() for one in threads] == [is_here]
 
 
 async def test_one_that_comes_late_is_not_waited_for(
