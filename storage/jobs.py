@@ -115,7 +115,7 @@ def find(connection: sa.Connection, job_id: str, caller_id: str | None = None) -
     return JobRow(*row) if row and caller_id in (None, row.caller_id) else None
 
 
-OF_ALL = sa.bindparam("job_ids", expanding=True)
+OF_ALL: sa.BindParameter[Any] = sa.bindparam("job_ids", expanding=True)
 FIND_ALL = (
     sa.select(jobs, job_inputs.c.input)
     .join(job_inputs, job_inputs.c.job_id == jobs.c.id, isouter=True)
