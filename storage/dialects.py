@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from contextlib import contextmanager, nullcontext
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from sqlite3 import OperationalError as SqliteError
 from typing import TYPE_CHECKING, Any
@@ -42,11 +42,9 @@ POSTGRES_CONNECT = {
     "options": POSTGRES_SETTINGS,
 }
 READ_ONLY = "25006"  # a standby after a failover
-SQLITE_PRAGMAS = (
-    "PRAGMA synchronous=FULL",
-    "PRAGMA cache_size=-16384",
-    "PRAGMA journal_size_limit=67108864",
-)
+SQLITE_PRAGMAS = ("PRAGMA synchronous=FULL", "PRAGMA journal_size_limit=67108864")
+WRITER_KIBIBYTES, READER_KIBIBYTES = 16_384, 2_048
+"""What a connection keeps of the file: readers are several in each process, and the system keeps it all anyway."""
 SQLITE_BUSY = 5
 # busy, locked, out of memory, read-only, I/O error, corrupt, full, cannot open, protocol, not a database
 SQLITE_FAULTS = frozenset({5, 6, 7, 8, 10, 11, 13, 14, 15, 26})
@@ -90,17 +88,17 @@ def _sqlite_engines(url: sa.URL) -> tuple[sa.Engine, sa.Engine]:
     options: dict[str, Any] = {"pool_timeout": LOCK_SECONDS, "max_overflow": 28}
     writing = sa.create_engine(url, pool_size=1, **options)
     reading = sa.create_engine(url, pool_size=4, isolation_level="AUTOCOMMIT", **options)
-    for engine in (writing, reading):
-        event.listen(engine, "connect", _prepare_sqlite)
+    for engine, kibibytes in ((writing, WRITER_KIBIBYTES), (reading, READER_KIBIBYTES)):
+        event.listen(engine, "connect", partial(_prepare_sqlite, kibibytes=kibibytes))
     event.listen(writing, "begin", _begin_immediate)
     return writing, reading
 
 
-def _prepare_sqlite(connection: Any, _record: object) -> None:
+def _prepare_sqlite(connection: Any, _record: object, *, kibibytes: int) -> None:
     connection.isolation_level = None  # the driver's own BEGIN is deferred: two writers would deadlock
     connection.execute(f"PRAGMA busy_timeout={int(LOCK_SECONDS * 1000)}")
     _enter_wal(connection)
-    for pragma in SQLITE_PRAGMAS:
+    for pragma in (*SQLITE_PRAGMAS, f"PRAGMA cache_size=-{kibibytes}"):
         connection.execute(pragma)
 
 
