@@ -127,7 +127,7 @@ class ObjectStore(Protocol):
 
 def object_key(job_id: str, attempt: int, name: str) -> str:
     """Return a key that was never used before for a result of an attempt."""
-    return check_key(f"{job_prefix(job_id)}{attempt}-{secrets.token_hex(8)}/{name}")
+    return check_key(f"{job_prefix(job_id)}{attempt}-{secrets.token_hex(8)}-{name}")  # no folder of its own on disks
 
 
 def input_key(job_id: str) -> str:
