@@ -160,8 +160,8 @@ def relay(postgres: Database) -> Iterator[Relay]:
 
 @pytest.fixture
 def relayed(postgres: Database, relay: Relay, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    """Postgres behind a relay, asked by people who wait a second for an answer."""
-    monkeypatch.setattr(database_module, "ANSWER_SECONDS", 1.0)
+    """Postgres behind a relay, asked by people who wait two seconds for an answer."""
+    monkeypatch.setattr(database_module, "ANSWER_SECONDS", 2.0)
     url = postgres.engine.url.set(port=relay.port)
     database = Database(url.render_as_string(hide_password=False))
     yield database

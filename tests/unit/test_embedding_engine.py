@@ -225,13 +225,13 @@ async def test_memory_is_tidied_up_once_after_large_jobs_and_never_for_small_one
     engine: EmbeddingEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tidied: list[int] = []
-    monkeypatch.setattr(embedding, "TIDY_SECONDS", 0.05)
+    monkeypatch.setattr(embedding, "TIDY_SECONDS", 0.5)  # by then all three have ended
     monkeypatch.setattr(embedding, "trim_malloc", lambda: tidied.append(len(tidied)))
     large: dict[str, object] = {"texts": ["x"] * embedding.TIDY_TEXTS}
     await ask(engine, {"texts": ["x"]}, "small")
     await asyncio.gather(*(ask(engine, large, f"large-{number}") for number in range(3)))
     await until(lambda: bool(tidied))
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.1)
     assert tidied == [0]
     await ask(engine, large, "one more")
     await until(lambda: tidied == [0, 1])
