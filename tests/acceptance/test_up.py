@@ -12,7 +12,7 @@ from tests.acceptance.platform import PATIENCE_SECONDS, ROOT, Platform, wait_unt
 
 ECHO = {"kind": "text", "model": "echo", "input": {"prompt": "Keep this."}}
 SLOW = {"kind": "text", "model": "echo", "input": {"prompt": "fake:sleep-ms=3000"}}
-WAIT = {"Prefer": "wait=30"}
+WAIT = {"Prefer": "wait=50"}
 
 
 def first_curl(said: str) -> str:
