@@ -16,6 +16,7 @@ from storage.webhooks import deliveries, endpoints, secrets, sending
 from storage.webhooks.deliveries import Delivery, DeliveryFilter
 from storage.webhooks.endpoints import Endpoint, NewEndpoint
 from storage.webhooks.sending import Result, Wish
+from tests.contract import test_sql_batches as batches
 from tests.contract.sql import CALLER, QUEUE, claim_one, finish, register, row, status_of, submit
 
 ENDS = "job.succeeded job.failed job.canceled job.expired"
@@ -159,6 +160,16 @@ def test_an_endpoint_also_gets_the_events_of_jobs_that_were_there_before(databas
     finish(database, first)
     end(database, "succeeded")
     assert {one.job_id for one in log(database)} == {waiting, running}
+
+
+def test_an_endpoint_is_for_its_callers_jobs_and_batches_only(database: Database) -> None:
+    theirs = "caller_b"
+    job_ids, made = [submit(database, caller_id=theirs)], [batches.add(database, caller_id=theirs)]
+    add_endpoint(database)
+    job_ids.append(submit(database, caller_id=theirs))
+    made.append(batches.add(database, caller_id=theirs))
+    assert [row(database, job_id).webhook for job_id in job_ids] == [None, None]
+    assert [batches.find(database, one).webhook for one in made] == [None, None]
 
 
 def test_no_more_endpoints_than_allowed(database: Database) -> None:
