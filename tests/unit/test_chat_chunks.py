@@ -106,6 +106,7 @@ def test_chunks_look_like_openais() -> None:
 def test_usage_is_told_only_when_it_is_wanted() -> None:
     ear = Ear()
     ear.finish("a")
+    assert ear.read
     assert all("usage" not in chunk and chunk["choices"] for chunk in ear.read)
 
 
