@@ -313,6 +313,22 @@ def test_two_secrets_sign_while_they_overlap(database: Database) -> None:
     assert rotated.secrets.signing(time.time()) == [rotated.secret, endpoint.secret]
 
 
+def test_a_rotation_leaves_everybody_elses_secrets(database: Database) -> None:
+    def all_secrets(connection: sa.Connection) -> list[str]:
+        here = endpoints.by_id(connection, {one.id for one in both})
+        return [
+            *(secrets.of_caller(connection, caller).current for caller in (CALLER, "caller_b")),
+            *(here[one.id].secret for one in both),
+        ]
+
+    both = [add_endpoint(database), add_endpoint(database)]
+    before = database.transact(all_secrets)
+    database.transact(lambda connection: secrets.rotate(connection, CALLER, 60))
+    database.transact(lambda connection: endpoints.rotate(connection, both[0].id, 60))
+    after = database.transact(all_secrets)
+    assert [old == new for old, new in zip(before, after, strict=True)] == [False, True, False, True]
+
+
 def test_old_deliveries_are_forgotten_with_their_attempts(database: Database) -> None:
     for _ in range(2):
         submit(database, webhook=hook())
