@@ -105,7 +105,7 @@ def _save_all(client: Stoker, ended: Batch, output: Path) -> dict[str, Path]:
         if file_id is not None:
             _save(client, ended, path, errors=name == "errors")
             saved[name] = path
-        elif path.is_file():
+        elif path.is_file() and (ended.output_file_id or ended.error_file_id):
             _remove(path)
     return saved
 

@@ -29,7 +29,8 @@ def test_no_job_is_lost_doubled_or_wrong(db: str, faults: list[str], tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("db", "faults"), [("sqlite", ["kill-worker", "kill-assembly", "cancel"]), ("postgres", ["kill-worker", "pause"])]
+    ("db", "faults"),
+    [("sqlite", ["kill-worker", "kill-assembly", "cancel"]), ("postgres", ["kill-worker", "pause", "window"])],
 )
 def test_no_line_of_a_batch_is_lost_doubled_or_wrong(db: str, faults: list[str], tmp_path: Path) -> None:
     report = asyncio.run(run_batches(Options(SEED, LINES * len(faults), db, faults, "batch"), tmp_path, print))

@@ -126,21 +126,21 @@ def test_waiting_prints_counts_and_where_the_answers_are(
     assert sorted(one.name for one in file.parent.iterdir()) == [errors.name, file.name, output.name]
 
 
-@pytest.mark.parametrize("left", ["output_file_id", "error_file_id"])
-def test_nothing_of_an_earlier_run_stays_beside_a_new_one(
-    api: ScriptedApi, stoker: Run, file: Path, left: str
+@pytest.mark.parametrize("given", [("output",), ("errors",), ()])
+def test_nothing_of_an_earlier_run_stays_beside_what_a_new_one_gave(
+    api: ScriptedApi, stoker: Run, file: Path, given: tuple[str, ...]
 ) -> None:
     accept(api)
-    api.on("GET", AT, Reply(200, DONE | {"output_file_id": None, left: "file_x"}))
-    api.on("GET", f"{AT}/output", Reply(200, ANSWERS))
-    api.on("GET", f"{AT}/errors", Reply(200, ANSWERS))
-    old = [file.with_name(f"prompts.{name}.jsonl") for name in ("output", "errors")]
-    for path in old:
+    ids = {"output_file_id": "file_x" * ("output" in given), "error_file_id": "file_x" * ("errors" in given)}
+    api.on("GET", AT, Reply(200, DONE | {name: file_id or None for name, file_id in ids.items()}))
+    for name in given:
+        api.on("GET", f"{AT}/{name}", Reply(200, ANSWERS))
+    old = {name: file.with_name(f"prompts.{name}.jsonl") for name in ("output", "errors")}
+    for path in old.values():
         path.write_text("old")
     stoker("run", str(file), "--wait")
-    kept = old[left == "error_file_id"]
-    assert [path.name for path in old if path.exists()] == [kept.name]
-    assert kept.read_bytes() == ANSWERS
+    kept = {name: path.read_bytes() for name, path in old.items() if path.exists()}
+    assert kept == (dict.fromkeys(given, ANSWERS) or dict.fromkeys(old, b"old"))
 
 
 def test_requests_are_not_where_the_failed_lines_would_go(
