@@ -1,6 +1,9 @@
 """What a batch has given so far, over HTTP: while it runs, when it has ended, when its files are gone."""
 
+import asyncio
+import gc
 import json
+from collections.abc import MutableMapping
 from typing import Any
 
 import httpx
@@ -146,3 +149,34 @@ async def test_an_answer_that_the_end_has_cut_is_never_taken_for_whole(
     monkeypatch.undo()
     assert office.row(batch_id).status == "completed"
     assert len(await read(owner, batch_id)) == 3
+
+
+async def test_a_reader_who_leaves_in_the_middle_is_no_event(
+    desk: Desk, office: Office, owner: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch_id = office.publish(chat_lines(["hello"] * 40))
+    finish(desk, batch_id, claim(desk, 40))
+    monkeypatch.setattr(batch_output, "PIECE_BYTES", 1)
+    got = asyncio.Event()
+    pieces: list[bytes] = []
+
+    async def receive() -> dict[str, Any]:
+        await got.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.body":
+            pieces.append(message["body"])
+            got.set()
+            await asyncio.sleep(0)
+
+    headers = [(name.lower().encode(), value.encode()) for name, value in owner.headers.items()]
+    path = f"{AT}/{batch_id}/output"
+    scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
+    with capture_logs() as logs:
+        await desk.app(scope | {"headers": headers, "http_version": "1.1", "scheme": "http"}, receive, send)
+        gc.collect()
+        await asyncio.sleep(0)
+    assert 0 < len(pieces) < 40
+    assert [one for one in logs if one["log_level"] != "info"] == []
+    assert office.row(batch_id).status == "finalizing"
