@@ -1,1 +1,1 @@
-"""Every byte that outlives a process: rows, objects, vectors, event logs and hint lists."""
+"""Every byte that outlives a process: rows, objects, event logs and hint lists."""
