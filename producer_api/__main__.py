@@ -40,6 +40,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return 0
     storage = StorageSettings.read(os.environ)
     if arguments.command == "parts":
+        _check_ages(ApiSettings.read(os.environ), TaskSettings.read(os.environ))  # before any part fails by them
         catalog = read_catalog(storage.catalog)
         print(procfile(catalog) if arguments.procfile else table_as_json(catalog), end="")
         return 0

@@ -81,7 +81,7 @@ class Supervisor:
                 when_up()
         except* StartError as errors:
             self._failure = errors.exceptions[0]
-            self._console.say(str(self._failure).partition("\n")[0])
+            self._console.say(str(self._failure).partition(" Its log is ")[0])
 
     def _services(self) -> Iterator[Part]:
         ports, data = self._surroundings.ports, self._state.data

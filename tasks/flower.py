@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 from celery import Celery
@@ -23,6 +24,8 @@ def create_flower_app(storage: StorageSettings, settings: TaskSettings) -> Celer
         catalog = read_catalog(storage.catalog)
     except CatalogError as error:
         sys.exit(str(error))
+    # As long as no worker is there, it would say of each of its questions that nobody answered.
+    logging.getLogger("flower.inspector").setLevel(logging.ERROR)
     # Flower itself asks the workers what they consume once, when it starts, and most of them are still loading then.
     BaseHandler.get_active_queue_names = _queue_names
     return create_app(storage, settings, [place.queue for place in placements(catalog)])

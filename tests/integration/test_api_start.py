@@ -88,8 +88,10 @@ def test_a_catalog_with_a_mistake_is_refused(
     assert words in said
 
 
-def test_a_setting_with_a_mistake_is_refused(tmp_path: Path, database_url: str) -> None:
-    said = refusal(run_command(environment(tmp_path, database_url=database_url, wait_limit_seconds="soon")))
+@pytest.mark.parametrize("command", [(), ("parts",)])
+def test_a_setting_with_a_mistake_is_refused(tmp_path: Path, database_url: str, command: tuple[str, ...]) -> None:
+    told = environment(tmp_path, database_url=database_url, wait_limit_seconds="soon")
+    said = refusal(run_command(told, *command))
     assert said.startswith("The setting STOKER_WAIT_LIMIT_SECONDS is not usable")
 
 

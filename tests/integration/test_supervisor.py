@@ -146,6 +146,7 @@ def test_a_part_that_never_gets_ready_ends_the_start(tmp_path: Path) -> None:
         assert up.wait(60) == 1
         assert f"slow was not ready within 0.5 s. Its log is {it.state}/logs/slow.log. Its last lines:" in it.output
         assert "slow says hello" in it.output.rpartition("Its last lines:")[2]
+        assert it.output.count("Its last lines:") == 1
         assert it.processes() == []
         assert "good SIGTERM" in it.journal
 
