@@ -224,6 +224,17 @@ async def test_a_file_beyond_the_limit_is_refused_by_its_length_and_by_counting(
     assert len(keys(desk)) == 1
 
 
+async def test_a_gigabyte_is_refused_by_its_length_alone(desk: Desk) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield PART
+
+    headers = {"Content-Type": BOUNDARY, "Content-Length": str(1024 * MIB)}
+    answer = await desk.client.post("/v1/files", content=body(), headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
+    assert "larger than 200 MiB; send less at once" in answer.json()["error"]["message"]
+    assert keys(desk) == []
+
+
 async def test_other_bodies_keep_their_limit(desk: Desk) -> None:
     answer = await desk.client.post("/v1/jobs", content=b"x" * 9 * MIB)
     assert answer.status_code == 413

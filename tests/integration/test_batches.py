@@ -107,6 +107,39 @@ def test_a_file_with_flaws_fails_its_batch_before_a_line_runs(
     assert not office.clerk.work_once()
 
 
+NO_JSON = "The line is not valid JSON (key must be a string at column 2)."
+LINE = b'{"custom_id":"%d","method":"POST","url":"/v1/chat/completions","body":{"model":"echo"}}\n'
+
+
+@pytest.mark.parametrize(
+    ("lines", "spoilt", "flaw"),
+    [
+        (50_001, None, ("too_many_lines", None, "A batch has 50,000 lines at most; split the file.")),
+        (
+            50_000,
+            30_000,
+            ("invalid_json_line", 30_000, "The line is not valid JSON (key must be a string at column 2)."),
+        ),
+    ],
+)
+def test_a_file_of_the_largest_size_is_judged_to_its_end(
+    office: Office, lines: int, spoilt: int | None, flaw: tuple[str, int | None, str]
+) -> None:
+    content = [LINE % number for number in range(1, lines + 1)]
+    if spoilt is not None:
+        content[spoilt - 1] = b"{]\n"
+    batch_id = office.create(b"".join(content))
+    assert office.clerk.work_once()
+    assert office.row(batch_id).status == "failed"
+    assert [tuple(one[name] for name in ("code", "line", "message")) for one in flaws_of(office, batch_id)] == [flaw]
+    assert lines_of(office.database, "id") == []
+
+
+def flaws_of(office: Office, batch_id: str) -> list[dict[str, object]]:
+    flaws: list[dict[str, object]] = json.loads(office.row(batch_id).errors or "[]")
+    return flaws
+
+
 def test_a_file_that_is_gone_fails_its_batch_with_a_sentence(office: Office, bench: Bench) -> None:
     batch_id = office.create(chat_lines(["hello"]))
     bench.objects.delete(bench.objects.keys())
