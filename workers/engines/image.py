@@ -84,7 +84,7 @@ class ImageEngine:
         Of one request no more images count than go into a batch: behind them others have their turn.
         """
         slots = self._model.max_in_flight
-        images = sum(min(drawing.missing, self._sizes.limit(drawing.group, None)) for drawing in self._inside.values())
+        images = sum(self._count(drawing) for drawing in self._inside.values())
         room = BATCHES_AHEAD * self._options.max_batch - images
         return Capacity(free=max(0, min(slots - len(self._inside), room)), slots=slots)
 
@@ -134,6 +134,10 @@ class ImageEngine:
             drawing.stop(None)
         for thread in (self._drawing, self._reading, self._writing):
             thread.shutdown(wait=False, cancel_futures=True)
+
+    def _count(self, drawing: Drawing) -> int:
+        missing = drawing.missing
+        return missing if missing < 2 else min(missing, self._sizes.limit(drawing.group, None))  # noqa: PLR2004 - one is one
 
     def _check_can(self, given: ImageInput) -> None:
         if self.state is EngineState.DEAD or self._painter is None:

@@ -63,6 +63,7 @@ class DiffusersPainter:
         pipeline = _load(source, revision, self._device, options)
         _set_up(pipeline, self._device, options)
         self._kit = _pack_kit(pipeline)
+        self._description = _describe(pipeline, self._device)
 
     @property
     def schedulers(self) -> Sequence[str]:
@@ -97,8 +98,7 @@ class DiffusersPainter:
 
     def describe(self) -> JsonObject:
         """Say where and how the model runs."""
-        dtype = str(_denoiser(self._kit.pipeline).dtype).removeprefix("torch.")
-        return {"device": str(self._device), "dtype": dtype, "pipeline": type(self._kit.pipeline).__name__}
+        return self._description
 
     def _begin_measuring(self) -> int:
         if self._device.type != "cuda":
@@ -110,6 +110,11 @@ class DiffusersPainter:
         if self._device.type != "cuda":
             return None
         return float(torch.cuda.max_memory_allocated(self._device) - before) / count
+
+
+def _describe(pipeline: Any, device: torch.device) -> JsonObject:
+    dtype = str(_denoiser(pipeline).dtype).removeprefix("torch.")  # looks through all layers
+    return {"device": str(device), "dtype": dtype, "pipeline": type(pipeline).__name__}
 
 
 def _pack_kit(pipeline: Any) -> Kit:
