@@ -20,6 +20,8 @@ RECIPE = "stoker"
 """Under this name a PNG holds, as JSON, what is needed to make it again; a JPEG holds the JSON as its comment."""
 COMMENT_BYTES = 65_533
 """A JPEG's comment cannot be longer."""
+PNG_EFFORT = 3
+"""Of 9: a quarter of the time of the usual 6, for files that are a tenth larger."""
 JPEG_QUALITY = 92
 PREVIEW_QUALITY = 80
 PREVIEW_SIDE = 128
@@ -32,7 +34,7 @@ def write_picture(pixels: Pixels, form: ImageFormat, recipe: JsonObject) -> byte
     if form is ImageFormat.PNG:
         info = PngInfo()
         info.add_text(RECIPE, json.dumps(recipe))
-        Image.fromarray(pixels).save(file, "PNG", pnginfo=info)
+        Image.fromarray(pixels).save(file, "PNG", pnginfo=info, compress_level=PNG_EFFORT)
     else:
         said = json.dumps(recipe, ensure_ascii=False).encode()
         comment = {"comment": said} if len(said) <= COMMENT_BYTES else {}
