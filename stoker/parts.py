@@ -19,6 +19,7 @@ class Ready:
     kind: str
     path: str = "/"
     port: str = "api"
+    password: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)

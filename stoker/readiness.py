@@ -19,16 +19,18 @@ async def is_ready(ready: Ready, ports: Mapping[str, int], ready_file: Path) -> 
         request = f"GET {ready.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n"
         return (await _ask(port, request)).split(maxsplit=2)[1:2] == [b"200"]
     if ready.kind == "redis":
-        return (await _ask(port, "PING\r\n")).startswith(b"+PONG")
+        commands = [f"AUTH {ready.password}\r\n"] if ready.password else []
+        commands.append("PING\r\n")
+        return (await _ask(port, "".join(commands), line=len(commands))).startswith(b"+PONG")
     return (await _ask(port, "GET / HTTP/1.0\r\n\r\n")).startswith(b"HTTP/")  # S3 refuses us, but it is there
 
 
-async def _ask(port: int, request: str) -> bytes:
-    """The first line of the answer, or nothing."""
+async def _ask(port: int, request: str, line: int = 1) -> bytes:
+    """A line of the answer, by its number, or nothing."""
     with contextlib.suppress(OSError, TimeoutError, ValueError):
         async with asyncio.timeout(ANSWER_SECONDS):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             with contextlib.closing(writer):
                 writer.write(request.encode())
-                return await reader.readline()
+                return [await reader.readline() for _ in range(line)][-1]
     return b""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stoker.errors import StartError
 from stoker.parts import Part, Ready
+from stoker.state import write_private
 
 S3_OPTIONS = (
     # Else every new key is compared with each name beside it, in all the ways in which Unicode may write them.
@@ -25,10 +26,11 @@ class ProgramMissingError(StartError):
     """A server program is neither on PATH nor in an installed wheel."""
 
 
-def redis_part(folder: Path, port: int) -> Part:
+def redis_part(folder: Path, port: int, password: str) -> Part:
     """Redis as a part of the platform, its data in `folder`."""
     folder.mkdir(exist_ok=True)
-    return Part("redis", redis_command(port, folder), Ready("redis", port="redis"), needs=())
+    command = redis_command(port, folder, password=password)
+    return Part("redis", command, Ready("redis", port="redis", password=password), needs=())
 
 
 def s3_part(folder: Path, port: int, environment: Mapping[str, str]) -> Part:
@@ -63,8 +65,11 @@ def find_rclone() -> str:
     )
 
 
-def redis_command(port: int, folder: Path, *, append_only: bool = True) -> list[str]:
-    """How Redis runs: on loopback, never evicting, with an append-only file and no snapshots."""
+def redis_command(port: int, folder: Path, *, append_only: bool = True, password: str = "") -> list[str]:
+    """How Redis runs: on loopback, never evicting, with an append-only file and no snapshots.
+
+    Its password is in a private file, so that it never shows in a list of processes.
+    """
     options = {
         "port": str(port),
         "bind": "127.0.0.1",
@@ -74,7 +79,11 @@ def redis_command(port: int, folder: Path, *, append_only: bool = True) -> list[
         "save": "",
         "maxmemory-policy": "noeviction",
     }
-    return [find_redis(), *(word for name, value in options.items() for word in (f"--{name}", value))]
+    written = folder / "redis.conf"
+    if password:
+        write_private(written, f"requirepass {password}\n")
+    given = [str(written)] if password else []
+    return [find_redis(), *given, *(word for name, value in options.items() for word in (f"--{name}", value))]
 
 
 def s3_command(port: int, folder: Path) -> list[str]:

@@ -32,6 +32,7 @@ class Secrets:
     s3_access_key: str
     s3_secret_key: str
     flower_password: str
+    redis_password: str
 
 
 class StateFolder:
@@ -96,15 +97,17 @@ class StateFolder:
         if run is None:
             (self.path / "run.json").unlink(missing_ok=True)
         else:
-            self._write_private("run.json", json.dumps(asdict(run), indent=1))
+            write_private(self.path / "run.json", json.dumps(asdict(run), indent=1))
 
     def secrets(self) -> Secrets:
-        """The secrets, generated at the first call."""
+        """The secrets, each generated when it is first asked for: an older folder lacks the newer ones."""
         file = self.path / "secrets"
-        if not file.exists():
-            fresh = Secrets(secrets.token_hex(10), secrets.token_hex(20), secrets.token_urlsafe(12))
-            self._write_private("secrets", json.dumps(asdict(fresh)))
-        return Secrets(**json.loads(file.read_text()))
+        kept = json.loads(file.read_text()) if file.exists() else {}
+        fresh = Secrets(secrets.token_hex(10), secrets.token_hex(20), secrets.token_urlsafe(12), secrets.token_hex(20))
+        whole = {**asdict(fresh), **kept}
+        if whole != kept:
+            write_private(file, json.dumps(whole))
+        return Secrets(**whole)
 
     def read_client(self) -> dict[str, str]:
         """What client.env says, or nothing."""
@@ -116,11 +119,13 @@ class StateFolder:
 
     def write_client(self, variables: dict[str, str]) -> None:
         """Tell clients where the API is and what key opens it."""
-        self._write_private("client.env", "".join(f"{name}={value}\n" for name, value in variables.items()))
+        write_private(self.path / "client.env", "".join(f"{name}={value}\n" for name, value in variables.items()))
 
-    def _write_private(self, name: str, text: str) -> None:
-        draft = self.path / f".{name}.new"
-        draft.unlink(missing_ok=True)
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(text)
-        draft.replace(self.path / name)
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that nobody else can read, whole or not at all."""
+    draft = path.with_name(f".{path.name}.new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    draft.replace(path)

@@ -86,7 +86,7 @@ class Supervisor:
     def _services(self) -> Iterator[Part]:
         ports, data = self._surroundings.ports, self._state.data
         if not is_given(self._settings, "redis"):
-            yield redis_part(data / "redis", ports["redis"])
+            yield redis_part(data / "redis", ports["redis"], self._state.secrets().redis_password)
         if not is_given(self._settings, "s3"):
             yield s3_part(data / "s3", ports["s3"], self._surroundings.environment)
 

@@ -44,7 +44,7 @@ def part_environment(settings: Settings, state: StateFolder, ports: dict[str, in
         "STOKER_ENVIRONMENT": "development",
         "STOKER_CATALOG": "models.toml",
         "STOKER_DATABASE_URL": f"sqlite+pysqlite:///{state.data / 'stoker.db'}",
-        "STOKER_REDIS_URL": f"redis://{HOST}:{ports['redis']}/0",
+        "STOKER_REDIS_URL": f"redis://:{secrets.redis_password}@{HOST}:{ports['redis']}/0",
         "STOKER_S3_ENDPOINT": endpoint,
         "STOKER_S3_PUBLIC_ENDPOINT": endpoint,
         "STOKER_S3_ACCESS_KEY": secrets.s3_access_key,

@@ -22,11 +22,12 @@ class StorageSettings(Settings):
 
     database_url: str = Field(
         "sqlite+pysqlite:///.stoker/data/stoker.db",
+        repr=False,
         description="SQLAlchemy's URL of SQLite or Postgres (`postgresql+psycopg://…`).",
     )
     database_wait_seconds: float = Field(30, ge=0, description="How long a start waits for SQL before it gives up.")
     redis_url: Annotated[str, AfterValidator(_check_redis)] = Field(
-        "redis://127.0.0.1:6379/0", description="The broker, event logs and bells."
+        "redis://127.0.0.1:6379/0", repr=False, description="The broker, event logs and bells."
     )
     s3_endpoint: HttpAddress = Field("http://127.0.0.1:9000", description="The object store, as the parts reach it.")
     s3_public_endpoint: HttpAddress | None = Field(

@@ -101,6 +101,11 @@ def test_its_own_redis_and_s3_keep_their_data_over_runs(tmp_path: Path) -> None:
         assert (it.state / "data/s3/stoker").is_dir()
         with redis.Redis.from_url(seen["STOKER_REDIS_URL"]) as client:
             client.set("kept", "yes")
+        with redis.Redis(port=it.run()["ports"]["redis"]) as stranger, pytest.raises(redis.AuthenticationError):
+            stranger.ping()
+        shown = [word for process in it.processes() for word in process.cmdline()]
+        assert shown
+        assert not [word for word in shown if client.connection_pool.connection_kwargs["password"] in word]
         interrupt(up)
         assert up.wait(60) == 0
         it.up()

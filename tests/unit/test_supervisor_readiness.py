@@ -67,6 +67,20 @@ async def test_what_the_answer_says(kind: str, answer: bytes, *, expected: bool)
         assert await is_ready(Ready(kind), made.ports, NO_FILE) is expected
 
 
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (b"+OK\r\n+PONG\r\n", True),
+        (b"+OK\r\n-LOADING Redis is loading the dataset in memory\r\n", False),
+        (b"-WRONGPASS invalid username-password pair\r\n-NOAUTH Authentication required.\r\n", False),
+    ],
+)
+async def test_a_redis_with_a_password_is_asked_with_it(answer: bytes, *, expected: bool) -> None:
+    with server(answer) as made:
+        assert await is_ready(Ready("redis", password="word"), made.ports, NO_FILE) is expected
+    assert made.asked == b"AUTH word\r\n"
+
+
 async def test_silence_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readiness, "ANSWER_SECONDS", 0.05)
     with server(None) as made:

@@ -45,9 +45,17 @@ def test_what_a_dead_supervisor_wrote_is_not_believed(state: StateFolder) -> Non
 def test_secrets_are_made_once_and_private(state: StateFolder) -> None:
     first = state.secrets()
     assert first == state.secrets()
-    assert len({first.s3_access_key, first.s3_secret_key, first.flower_password}) == 3
+    assert len({first.s3_access_key, first.s3_secret_key, first.flower_password, first.redis_password}) == 4
     assert stat.S_IMODE((state.path / "secrets").stat().st_mode) == 0o600
     assert stat.S_IMODE(state.path.stat().st_mode) == 0o700
+
+
+def test_a_folder_of_an_older_version_gets_the_secrets_that_it_lacks(state: StateFolder) -> None:
+    (state.path / "secrets").write_text('{"s3_access_key": "a", "s3_secret_key": "b", "flower_password": "c"}')
+    first = state.secrets()
+    assert (first.s3_access_key, first.s3_secret_key, first.flower_password) == ("a", "b", "c")
+    assert first.redis_password
+    assert first == state.secrets()
 
 
 def test_the_client_file_is_private_whatever_was_there(state: StateFolder) -> None:

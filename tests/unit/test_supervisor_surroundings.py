@@ -59,7 +59,7 @@ def test_a_port_is_a_number_of_a_port(tmp_path: Path, value: str) -> None:
 
 def test_everything_is_chosen_when_nothing_is_given(tmp_path: Path) -> None:
     told = environment(tmp_path)
-    assert told["STOKER_REDIS_URL"] == "redis://127.0.0.1:3/0"
+    assert told["STOKER_REDIS_URL"] == f"redis://:{StateFolder(tmp_path).secrets().redis_password}@127.0.0.1:3/0"
     assert told["STOKER_S3_ENDPOINT"] == told["STOKER_S3_PUBLIC_ENDPOINT"] == "http://127.0.0.1:4"
     assert told["STOKER_FLOWER_BASIC_AUTH"].startswith("stoker:")
     assert told["PATH"] == "/bin"
