@@ -122,9 +122,15 @@ class Loras:
                 f"The catalog has an adapter '{wanted.name}' for '{model.alias}'; choose another name."
             )
         limit, owner = self._services.settings.max_loras_per_caller, self.owner(wanted, key)
-        count = await self._services.database.aread(lambda connection: adapters.count(connection, owner, adapter_id))
+        awaited_seconds = self._services.task_settings.presign_seconds
+        count = await self._services.database.aread(
+            lambda connection: adapters.count(connection, owner, awaited_seconds, adapter_id)
+        )
         if count >= limit:
-            raise TooManyError(f"You have {count} adapters and may have no more than {limit}; delete some first.")
+            raise TooManyError(
+                f"You have {count} adapters, with uploads that were begun, and may have no more than {limit}; delete "
+                f"some first. An upload that is not completed counts for {awaited_seconds / 60:g} minutes."
+            )
         return model
 
     @staticmethod
@@ -175,7 +181,7 @@ class Loras:
         return await self._view(found, loads)
 
     async def delete(self, adapter_id: str, key: KeyRow) -> None:
-        """Delete an adapter: nobody sees it any more, and jobs that were submitted with it still run."""
+        """Delete an adapter, or an upload that was begun: jobs that were submitted with it still run."""
         owners = [key.caller_id, EVERYBODY] if Scope.ADMIN in key.scopes else [key.caller_id]
         if any(name == adapter_id for _, name, _ in self._listed()):
             raise ConflictError(f"'{adapter_id}' is in the catalog; the operator can take it out there.")

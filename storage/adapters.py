@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from schemas.errors import ConflictError
+from schemas.errors import ConflictError, NotFoundError
 from storage.clock import db_now
 from storage.dialects import insert_new
 from storage.tables import IS_UNFINISHED, adapters, batches, jobs
@@ -71,7 +71,9 @@ def add(connection: sa.Connection, new: NewAdapter) -> AdapterRow:
 
     The new row points to an object with the same bytes where there is one: then its own is an orphan.
     """
-    connection.execute(sa.delete(adapters).where(adapters.c.id == new.id))  # the row that awaited these bytes
+    awaiting = sa.delete(adapters).where(adapters.c.id == new.id).returning(adapters.c.deleted_at)
+    if connection.execute(awaiting).scalar_one_or_none() is not None:
+        raise NotFoundError(f"The upload '{new.id}' was deleted before it was complete; begin another one.")
     known = _named(connection, new.caller_id, new.model, new.name)
     if known is not None:
         if (known.sha256, known.config) != (new.sha256, new.config):
@@ -118,7 +120,8 @@ def find(connection: sa.Connection, adapter_id: str) -> AdapterRow | None:
 def find_awaited(connection: sa.Connection, adapter_id: str, owners: Sequence[str]) -> AdapterRow | None:
     """Return an adapter whose bytes are awaited."""
     mine = sa.and_(adapters.c.id == adapter_id, adapters.c.caller_id.in_(owners))
-    row = connection.execute(sa.select(adapters).where(mine, adapters.c.ready_at.is_(None))).one_or_none()
+    is_awaited = sa.and_(adapters.c.ready_at.is_(None), adapters.c.deleted_at.is_(None))
+    row = connection.execute(sa.select(adapters).where(mine, is_awaited)).one_or_none()
     return AdapterRow(*row) if row else None
 
 
@@ -178,15 +181,20 @@ def _page_of(connection: sa.Connection, owner: str, wanted: AdapterFilter) -> li
     return [AdapterRow(*row) for row in connection.execute(newest_first)]
 
 
-def count(connection: sa.Connection, caller_id: str, but: str = "") -> int:
-    """Return how many adapters a caller has or awaits, but for one."""
+def count(connection: sa.Connection, caller_id: str, awaited_seconds: float, but: str = "") -> int:
+    """Return how many adapters a caller has, or has begun to upload within so many seconds, but for one."""
     mine = sa.and_(adapters.c.caller_id == caller_id, adapters.c.deleted_at.is_(None), adapters.c.id != but)
-    return connection.execute(sa.select(sa.func.count()).select_from(adapters).where(mine)).scalar_one()
+    counts = sa.or_(adapters.c.ready_at.is_not(None), adapters.c.created_at > db_now() - awaited_seconds)
+    return connection.execute(sa.select(sa.func.count()).select_from(adapters).where(mine, counts)).scalar_one()
 
 
 def delete(connection: sa.Connection, adapter_id: str, owners: Sequence[str]) -> bool:
-    """Make an adapter invisible at once; its bytes stay until its jobs have ended. False when there is none."""
-    which = sa.and_(adapters.c.id == adapter_id, adapters.c.caller_id.in_(owners), VISIBLE)
+    """Make an adapter invisible at once; its bytes stay until its jobs have ended. False when there is none.
+
+    One whose bytes are awaited can be completed no more.
+    """
+    mine = sa.and_(adapters.c.id == adapter_id, adapters.c.caller_id.in_(owners))
+    which = sa.and_(mine, adapters.c.deleted_at.is_(None))
     return connection.execute(sa.update(adapters).where(which).values(deleted_at=db_now())).rowcount == 1
 
 

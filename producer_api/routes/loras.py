@@ -102,6 +102,9 @@ async def get_lora(api: ApiHere, owner: ReadOwner, lora_id: str) -> Response:
 
 @router.delete("/{lora_id}", responses=answers(200, LoraDeletion, NotFoundError, ConflictError))
 async def delete_lora(api: ApiHere, key: Submitter, lora_id: str) -> Response:
-    """Delete an adapter: it can be named no more, and jobs that were submitted with it still run."""
+    """Delete an adapter: it can be named no more, and jobs that were submitted with it still run.
+
+    An upload that was begun and not completed is given up the same way.
+    """
     await api.loras.delete(lora_id, key)
     return json_answer({"id": lora_id, "object": "lora", "deleted": True})

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from schemas.errors import ConflictError
+from schemas.errors import ConflictError, NotFoundError
 from schemas.ids import new_id
 from storage import adapters, batches
 from storage.adapters import EVERYBODY, AdapterFilter, AdapterRow, NewAdapter
@@ -48,6 +48,10 @@ def page(database: Database, **changes: Any) -> list[str]:
 
 def delete(database: Database, adapter_id: str, *owners: str) -> bool:
     return database.transact(lambda connection: adapters.delete(connection, adapter_id, owners or (CALLER,)))
+
+
+def count(database: Database, awaited_seconds: float = 60, but: str = "") -> int:
+    return database.read(lambda connection: adapters.count(connection, CALLER, awaited_seconds, but))
 
 
 def forget(database: Database, awaited_seconds: float = 60) -> list[str]:
@@ -142,7 +146,7 @@ def test_only_the_owner_deletes(database: Database) -> None:
     assert delete(database, mine.id)
     assert not delete(database, mine.id)
     assert page(database) == []
-    assert database.read(lambda connection: adapters.count(connection, CALLER)) == 0
+    assert count(database) == 0
 
 
 def test_a_deleted_adapter_stays_until_its_jobs_have_ended(database: Database) -> None:
@@ -193,6 +197,25 @@ def test_awaited_bytes_are_nobodys_adapter_until_they_are_there(database: Databa
     ready = database.transact(lambda connection: adapters.add(connection, new))
     assert page(database) == [ready.id]
     assert database.read(lambda c: adapters.find_awaited(c, new.id, [CALLER])) is None
+
+
+def test_awaited_bytes_count_for_as_long_as_they_may_come(database: Database) -> None:
+    new = replace(NEW, id=new_id("lora"))
+    database.transact(lambda connection: adapters.await_bytes(connection, new))
+    add(database, name="ink", sha256="b" * 64)
+    assert (count(database), count(database, but=new.id), count(database, awaited_seconds=-1)) == (2, 1, 1)
+
+
+def test_awaited_bytes_that_are_given_up_can_make_no_adapter(database: Database) -> None:
+    new = replace(NEW, id=new_id("lora"))
+    database.transact(lambda connection: adapters.await_bytes(connection, new))
+    assert not delete(database, new.id, OTHER)
+    assert delete(database, new.id)
+    assert count(database) == 0
+    assert database.read(lambda c: adapters.find_awaited(c, new.id, [CALLER])) is None
+    with pytest.raises(NotFoundError, match=new.id):  # somebody was completing it meanwhile
+        database.transact(lambda connection: adapters.add(connection, new))
+    assert page(database) == []
 
 
 def test_bytes_that_never_came_are_forgotten(database: Database) -> None:

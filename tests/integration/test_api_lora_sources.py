@@ -55,6 +55,33 @@ async def test_a_large_file_goes_straight_to_the_store(desk: Desk) -> None:
     assert stranger.status_code == 404
 
 
+async def test_an_upload_that_was_begun_can_be_given_up(desk: Desk) -> None:
+    told = (await begin(desk)).json()
+    put(desk, told, IMAGE)
+    gone = f"/v1/loras/{told['id']}"
+    assert (await desk.client.delete(gone, headers=desk.bearer("somebody"))).status_code == 404
+    assert (await desk.client.delete(gone)).json() == {"id": told["id"], "object": "lora", "deleted": True}
+    assert [
+        (await desk.client.delete(gone)).status_code,
+        (await desk.client.post(told["complete_url"])).status_code,
+    ] == [
+        404,
+        404,
+    ]
+
+
+async def test_what_was_begun_counts_until_it_is_given_up_or_too_late(api_database: Database, tmp_path: Path) -> None:
+    services = replace(memory_services(api_database), catalog=lora_catalog(tmp_path))
+    async with open_desk(with_settings(services, max_loras_per_caller=2)) as desk:
+        first, _ = (await begin(desk)).json(), await begin(desk)
+        refused = await begin(desk)
+        assert (refused.status_code, "counts for 60 minutes" in refused.text) == (429, True), refused.text
+        await desk.client.delete(f"/v1/loras/{first['id']}")
+        assert [(await begin(desk)).status_code, (await begin(desk)).status_code] == [201, 429]
+        api_database.transact(lambda c: c.exec_driver_sql("UPDATE adapters SET created_at = created_at - 3601"))
+        assert (await begin(desk)).status_code == 201
+
+
 async def test_what_was_put_is_judged(desk: Desk) -> None:
     other = weights_file(image_lora(), fill=1)
     told = (await begin(desk)).json()
