@@ -17,7 +17,7 @@ from storage import adapters
 from storage.adapters import EVERYBODY, AdapterRow, NewAdapter
 from storage.callers import KeyRow
 from storage.objects.port import ObjectStore, Reader, awaited_key
-from tasks.addresses import read_rules
+from tasks.addresses import Rules
 from tasks.egress import Egress, UnreachableError
 from tasks.views import moment
 from tasks.weights import BUCKET
@@ -32,7 +32,12 @@ class LoraSources:
         self._services = services
         self._loras = loras
         self._egress: Egress | None = None
-        self._buckets = tuple(services.settings.lora_buckets.replace(",", " ").split())
+        settings = services.settings
+        # Not those of webhooks: where these may go to our own machine, an import still may not.
+        self._rules = Rules.read(
+            settings.lora_egress_allow, settings.lora_egress_ports, https_only=True, said_in="STOKER_LORA_EGRESS"
+        )
+        self._buckets = tuple(settings.lora_buckets.replace(",", " ").split())
 
     async def fetch(self, wanted: LoraImport, key: KeyRow) -> tuple[AdapterRow, bool]:
         """Fetch an adapter; what cannot be had is the caller's to know."""
@@ -51,11 +56,10 @@ class LoraSources:
             async for piece in self._read(*self._open_bucket(url)):
                 yield piece
             return
-        if not url.startswith("https://") and not self._services.task_settings.egress_http:
+        if not url.startswith("https://"):
             raise UrlRefusedError("An adapter is fetched from an https:// address, or from a bucket that is listed.")
         if self._egress is None:
-            settings = self._services.task_settings
-            self._egress = Egress(read_rules(settings), ca_file=settings.egress_ca_file)
+            self._egress = Egress(self._rules, ca_file=self._services.task_settings.egress_ca_file)
         async with aclosing(self._egress.stream(url, seconds=self._services.settings.upload_seconds)) as pieces:
             async for piece in pieces:
                 yield piece

@@ -35,6 +35,10 @@ class ApiSettings(Settings):
     max_lora_bytes: int = Field(2**30, ge=1024, description="Larger LoRAs are refused whichever way they come (413).")
     max_loras_per_caller: int = Field(200, ge=1, description="More LoRAs of one caller are refused (429).")
     lora_buckets: str = Field("", description="Where LoRAs may be imported from: s3://BUCKET/PREFIX, comma separated.")
+    lora_egress_allow: str = Field(
+        "", description="Networks that LoRAs may be imported from although not public (CIDRs)."
+    )
+    lora_egress_ports: str = Field("443,8443", description="Ports that LoRAs may be imported from.")
     wait_limit_seconds: float = Field(60, gt=0, description="The longest `Prefer: wait`; more counts as this.")
     door_timeout_seconds: float = Field(
         300, gt=0, le=86_400, description="How long OpenAI-compatible calls wait for their job before they cancel it."

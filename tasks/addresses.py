@@ -67,18 +67,20 @@ class Rules:
     allow: tuple[Network, ...] = ()
     ports: tuple[range, ...] = (range(443, 444),)
     https_only: bool = True
+    said_in: str = "STOKER_EGRESS"
+    """What the names of the settings begin with."""
 
     @classmethod
-    def read(cls, allow: str, ports: str, *, https_only: bool) -> Self:
+    def read(cls, allow: str, ports: str, *, https_only: bool, said_in: str = said_in) -> Self:
         """Read lists such as `10.1.0.0/16, fd00::/8` and `443, 8000-8999`."""
         try:
             networks = tuple(ipaddress.ip_network(one) for one in _words(allow))
         except ValueError as error:
-            raise StartError(f"STOKER_EGRESS_ALLOW takes networks such as 10.1.0.0/16: {error}.") from None
+            raise StartError(f"{said_in}_ALLOW takes networks such as 10.1.0.0/16: {error}.") from None
         try:
-            return cls(networks, tuple(_ports(one) for one in _words(ports)), https_only)
+            return cls(networks, tuple(_ports(one) for one in _words(ports)), https_only, said_in)
         except ValueError:
-            raise StartError("STOKER_EGRESS_PORTS takes ports and ranges of them, such as 443,8000-8999.") from None
+            raise StartError(f"{said_in}_PORTS takes ports and ranges of them, such as 443,8000-8999.") from None
 
     def check(self, url: str) -> Target:
         """Return the parts of a URL, or refuse it; a name is not looked up before it is connected to."""
@@ -92,7 +94,7 @@ class Rules:
         if any(not is_public(address) and not self._is_allowed(address) for address in addresses):
             raise UrlRefusedError(
                 f"The host '{host[:SHOWN_CHARACTERS]}' is not on the public internet, so it is not contacted; "
-                "use a public one, or have the operator allow its network in STOKER_EGRESS_ALLOW."
+                f"use a public one, or have the operator allow its network in {self.said_in}_ALLOW."
             )
 
     def _is_allowed(self, address: Address) -> bool:

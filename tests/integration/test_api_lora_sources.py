@@ -13,7 +13,9 @@ from storage.database import Database
 from storage.objects.memory import MemoryObjectStore
 from storage.objects.port import adapter_key, awaited_key
 from tests.api import Desk, memory_services, open_desk, with_settings
+from tests.certificates import make_authority
 from tests.loras import IMAGE, keys, lora_catalog, names
+from tests.receiver import answer, run_receiver
 from tests.safetensors_files import image_lora, weights_file
 
 
@@ -134,6 +136,36 @@ async def test_nothing_is_fetched_from_inside(desk: Desk, name: str) -> None:
     assert (answer.status_code, answer.json()["error"]["param"]) == (422, "url"), answer.text
     assert answer.json()["error"]["code"] == "url_refused"
     assert keys(desk) == []
+
+
+async def import_from(desk: Desk, url: str) -> Any:
+    wanted = {"model": "sketch", "name": "comic", "url": url, "sha256": hashlib.sha256(IMAGE).hexdigest()}
+    return await desk.client.post("/v1/loras/import", json=wanted)
+
+
+async def test_where_webhooks_may_go_adapters_do_not_come_from(api_database: Database, tmp_path: Path) -> None:
+    services = replace(memory_services(api_database), catalog=lora_catalog(tmp_path))
+    as_make_up_sets = {"egress_allow": "127.0.0.0/8,::1/128", "egress_ports": "1-65535", "egress_http": True}
+    local = replace(services, task_settings=services.task_settings.model_copy(update=as_make_up_sets))
+    async with run_receiver() as receiver, open_desk(local) as desk:
+        for url in (receiver.url, receiver.url.replace("http", "https"), f"https://localhost:{receiver.port}/"):
+            refused = await import_from(desk, url)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (422, "url_refused"), refused.text
+    assert receiver.connections == 0
+
+
+async def test_an_adapter_comes_from_where_the_operator_allows(api_database: Database, tmp_path: Path) -> None:
+    services = replace(memory_services(api_database), catalog=lora_catalog(tmp_path))
+    authority = make_authority(tmp_path / "authority")
+    trusting = services.task_settings.model_copy(update={"egress_ca_file": str(authority.file)})
+    async with run_receiver(tls=authority.serve_as("localhost")) as receiver:
+        receiver.reply = lambda asked: answer(200, IMAGE) if asked.path == "/x" else answer(302, Location="/x")
+        allowed = {"lora_egress_allow": "127.0.0.0/8,::1/128", "lora_egress_ports": str(receiver.port)}
+        async with open_desk(with_settings(replace(services, task_settings=trusting), **allowed)) as desk:
+            moved = await import_from(desk, f"https://localhost:{receiver.port}/")
+            assert "It answered with status 302; redirects are not followed." in moved.json()["error"]["message"]
+            made = await import_from(desk, f"https://localhost:{receiver.port}/x")
+            assert (made.status_code, made.json()["bytes"]) == (201, len(IMAGE))
 
 
 async def test_an_adapter_comes_from_a_bucket_that_is_listed(api_database: Database, tmp_path: Path) -> None:

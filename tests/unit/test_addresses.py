@@ -119,6 +119,14 @@ def test_one_bad_address_is_enough_to_refuse_a_name() -> None:
         STRICT.admit("two.example", [ipaddress.ip_address("1.1.1.1"), ipaddress.ip_address("10.0.0.1")])
 
 
+def test_a_refusal_names_the_setting_that_it_comes_from() -> None:
+    rules = Rules.read("", "443", https_only=True, said_in="STOKER_LORA_EGRESS")
+    with pytest.raises(UrlRefusedError, match="allow its network in STOKER_LORA_EGRESS_ALLOW"):
+        rules.check("https://127.0.0.1/")
+    with pytest.raises(StartError, match="STOKER_LORA_EGRESS_PORTS"):
+        Rules.read("", "9-8", https_only=True, said_in="STOKER_LORA_EGRESS")
+
+
 @pytest.mark.parametrize(("allow", "ports"), [("10.0.0.1/8", "443"), ("all", "443"), ("", "https"), ("", "9-8")])
 def test_settings_with_a_slip_stop_the_start(allow: str, ports: str) -> None:
     with pytest.raises(StartError, match="STOKER_EGRESS_"):
