@@ -12,6 +12,7 @@ from producer_api.batch_wishes import BODIES
 from producer_api.body import BodyLimit
 from producer_api.edge import Edge
 from producer_api.errors import handle_errors
+from producer_api.limits import file_limit, lora_form_limit
 from producer_api.lora_documents import LORA_BODIES
 from producer_api.openapi import describe, operation_id
 from producer_api.routes import (
@@ -40,7 +41,6 @@ from producer_api.routes import (
 from producer_api.services import Services
 from producer_api.settings import Environment
 from producer_api.state import Api, build_api
-from producer_api.uploads import FORM_BYTES
 from producer_api.webhooks import EndpointChanges, EndpointRequest
 from schemas.errors import FaultError
 from tasks.doors.chat import ChatRequest
@@ -67,8 +67,8 @@ def create_app(services: Services) -> FastAPI:
         max_bytes=settings.max_body_bytes,
         drain_bytes=settings.max_drain_bytes,
         of_path={
-            files.router.prefix: settings.max_file_bytes + FORM_BYTES,
-            loras.router.prefix: min(settings.max_lora_form_bytes, settings.max_lora_bytes) + FORM_BYTES,
+            files.router.prefix: file_limit(settings).in_form(),
+            loras.router.prefix: lora_form_limit(settings).in_form(),
         },
     )
     app.add_middleware(Edge, api=api)  # the last one added is the outermost

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from producer_api.answers import error_answer
 from producer_api.edge import request_id_of
 from producer_api.headers import header_of
-from schemas.errors import TooLargeError
+from producer_api.limits import Limit
 from schemas.refusals import invalid
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -41,6 +41,7 @@ async def read_body(request: Request) -> bytes:
             return b"".join(parts)
 
 
+BODY = "The request body"
 LINGER_SECONDS, SILENT_SECONDS = 30.0, 5.0
 """How long we read on after a refusal, and how long a client may say nothing meanwhile."""
 
@@ -48,9 +49,9 @@ LINGER_SECONDS, SILENT_SECONDS = 30.0, 5.0
 class BodyLimit:
     """Refuses bodies that are too large, after reading some of them: clients see no answer while they send."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int, drain_bytes: int, of_path: Mapping[str, int]) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, drain_bytes: int, of_path: Mapping[str, Limit]) -> None:
         self._app = app
-        self._max_bytes = max_bytes
+        self._limit = Limit(max_bytes)
         self._drain_bytes = drain_bytes
         self._of_path = of_path
 
@@ -59,18 +60,18 @@ class BodyLimit:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
             await self._app(scope, receive, send)
             return
-        limit = self._of_path.get(scope["path"], self._max_bytes)
+        limit = self._of_path.get(scope["path"], self._limit)
         declared = header_of(scope, b"content-length") or "0"
-        if not declared.isdecimal() or int(declared) <= limit:
+        if not declared.isdecimal() or int(declared) <= limit.bytes:
             await self._app(scope, self._counting(receive, limit), send)
             return
         if int(declared) <= self._drain_bytes and await self._drain(receive, 0):
-            await error_answer(_error(limit), request_id_of(scope))(scope, receive, send)
+            await error_answer(limit.error(BODY), request_id_of(scope))(scope, receive, send)
         else:
-            answer = error_answer(_error(limit), request_id_of(scope), {"Connection": "close"})
+            answer = error_answer(limit.error(BODY), request_id_of(scope), {"Connection": "close"})
             await _answer_and_linger(answer, scope, receive, send)
 
-    def _counting(self, receive: Receive, limit: int) -> Receive:
+    def _counting(self, receive: Receive, limit: Limit) -> Receive:
         """Return a receive that refuses to go on when the body grows too large."""
         read_bytes = 0
 
@@ -78,10 +79,10 @@ class BodyLimit:
             nonlocal read_bytes
             message = await receive()
             read_bytes += len(message.get("body", b""))
-            if read_bytes > limit:
+            if read_bytes > limit.bytes:
                 if message.get("more_body"):
                     await self._drain(receive, read_bytes)
-                raise _error(limit)
+                raise limit.error(BODY)
             return message
 
         return receive_counted
@@ -114,7 +115,3 @@ async def _answer_and_linger(answer: Response, scope: Scope, receive: Receive, s
 async def _is_sending(receive: Receive) -> bool:
     async with asyncio.timeout(SILENT_SECONDS):
         return bool((await receive()).get("more_body"))
-
-
-def _error(limit: int) -> TooLargeError:
-    return TooLargeError(f"The request body is larger than {limit / 2**20:.3g} MiB; send less at once.")

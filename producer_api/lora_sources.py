@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
+from producer_api.limits import lora_limit
 from producer_api.lora_documents import LoraFields, LoraImport, LoraUploadRequest
 from producer_api.lora_writer import CONTENT_TYPE
 from producer_api.loras import Loras, unknown
 from producer_api.services import Services
 from schemas.base import JsonObject
-from schemas.errors import ConflictError, FaultError, InvalidError, NotFoundError, TooLargeError, UrlRefusedError
+from schemas.errors import ConflictError, FaultError, InvalidError, NotFoundError, UrlRefusedError
 from schemas.ids import new_id
 from schemas.jobs import Kind
 from storage import adapters
@@ -84,9 +85,9 @@ class LoraSources:
 
     async def begin(self, wanted: LoraUploadRequest, key: KeyRow, base: str) -> JsonObject:
         """Write a row that awaits its bytes; return the address to which they go."""
-        model, limit = await self._loras.check(wanted, key), self._services.settings.max_lora_bytes
-        if wanted.bytes > limit:
-            raise TooLargeError(f"The file would be larger than {limit / 2**20:g} MiB, the most that is taken here.")
+        model, limit = await self._loras.check(wanted, key), lora_limit(self._services.settings)
+        if wanted.bytes > limit.bytes:
+            raise limit.error("The file")
         if model.kind is Kind.TEXT and wanted.alpha is None:
             raise InvalidError("Send the 'lora_alpha' of the adapter's adapter_config.json as 'alpha'.", param="alpha")
         new = NewAdapter(

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 
 from producer_api.authentication import Scope
+from producer_api.limits import lora_form_limit, lora_limit
 from producer_api.lora_documents import LoraFields, LoraForm, LoraQuery, lora_view
 from producer_api.lora_writer import LoraWriter
 from producer_api.services import Services
@@ -68,7 +69,7 @@ class Loras:
     async def receive(self, request: Request, key: KeyRow) -> tuple[AdapterRow, bool]:
         """Store an uploaded adapter: its bytes first, then its row. Return it, and whether it is new."""
         writer = LoraWriter(self._services.objects, new_id("lora"))
-        limit = min(self._services.settings.max_lora_form_bytes, self._services.settings.max_lora_bytes)
+        limit = lora_form_limit(self._services.settings)
         _, wanted, written = await self._uploads.store(request, key.caller_id, writer, LoraForm, limit)
         return await self.keep(wanted, writer, written, key, wanted.sha256)
 
@@ -76,7 +77,8 @@ class Loras:
         self, pieces: AsyncIterator[bytes], wanted: LoraFields, adapter_id: str, key: KeyRow, sha256: str
     ) -> tuple[AdapterRow, bool]:
         """Store an adapter that comes from elsewhere, piece by piece."""
-        writer, limit = LoraWriter(self._services.objects, adapter_id), self._services.settings.max_lora_bytes
+        writer = LoraWriter(self._services.objects, adapter_id)
+        limit = lora_limit(self._services.settings)
         async with self._uploads.turn(key.caller_id, writer):
             async for piece in pieces:
                 await self._uploads.write(writer, piece, limit)

@@ -12,17 +12,16 @@ from weakref import WeakValueDictionary
 from starlette.requests import Request
 
 from producer_api.forms import Field, FileStart, FormReader
+from producer_api.limits import Limit, file_limit
 from producer_api.services import Services
 from schemas.base import JsonObject, Strict
-from schemas.errors import FaultError, InvalidError, TooLargeError, UnavailableError, UploadTimeoutError
+from schemas.errors import FaultError, InvalidError, UnavailableError, UploadTimeoutError
 from schemas.files import JSON_LINES, ExpiresAfter
 from schemas.ids import new_id
 from storage.files import NewFile
 from storage.objects.port import file_key
 from storage.objects.writer import ObjectWriter, Written
 
-FORM_BYTES = 64 * 2**10
-"""What a form may have around its file."""
 PLACES = 8
 """So many uploads are read at once, for each may hold 5 MiB in memory; the others wait in their sockets."""
 PLACES_EACH = 4
@@ -59,13 +58,13 @@ class Uploads:
         """Store the file of a form; return what its row will say."""
         file_id = new_id("file")
         writer = ObjectWriter(self._objects, file_key(file_id), JSON_LINES)
-        limit = self._settings.max_file_bytes
+        limit = file_limit(self._settings)
         filename, wanted, written = await self.store(request, caller_id, writer, UploadForm, limit)
         kept = wanted.expires_after.seconds if wanted.expires_after else self._settings.file_kept_seconds
         return NewFile(file_id, caller_id, wanted.purpose, filename, written.bytes, written.sha256, kept)
 
     async def store(
-        self, request: Request, caller_id: str, writer: ObjectWriter, fields: type[Form], limit: int
+        self, request: Request, caller_id: str, writer: ObjectWriter, fields: type[Form], limit: Limit
     ) -> tuple[str, Form, Written]:
         """Store the file of a form as it comes; return its name, the form's fields, and what was written."""
         form = FormReader(request.headers.get("content-type", ""))
@@ -85,7 +84,7 @@ class Uploads:
                 raise
 
     async def _read(
-        self, request: Request, form: FormReader, writer: ObjectWriter, fields: type[Form], limit: int
+        self, request: Request, form: FormReader, writer: ObjectWriter, fields: type[Form], limit: Limit
     ) -> tuple[str, Form]:
         """Read a form to its end; the file's name and the fields."""
         said: JsonObject = {}
@@ -104,11 +103,11 @@ class Uploads:
             raise InvalidError("The form has no file, or an empty one; send it as the field 'file'.", param="file")
         return filename, wanted
 
-    async def write(self, writer: ObjectWriter, piece: bytes, limit: int) -> None:
+    async def write(self, writer: ObjectWriter, piece: bytes, limit: Limit) -> None:
         """Take the next bytes of a file, unless they are too many."""
         is_due = writer.add(piece)
-        if writer.bytes > limit:
-            raise TooLargeError(f"The file is larger than {limit / 2**20:g} MiB, the most that is taken here.")
+        if writer.bytes > limit.bytes:
+            raise limit.error("The file")
         if is_due:
             await self._run(writer.flush)
 

@@ -159,6 +159,10 @@ async def test_two_gigabytes_are_refused_by_their_length(desk: Desk) -> None:
     headers = {"Content-Length": str(2 * 2**30), "Content-Type": "multipart/form-data; boundary=b"}
     answer = await desk.client.post("/v1/loras", content=content(), headers=headers)
     assert answer.status_code == 413
+    assert answer.json()["error"]["message"] == (
+        "The request body is larger than 256 MiB; POST /v1/loras/uploads gives an address to which you can PUT a "
+        "larger one."
+    )
     assert keys(desk) == []
 
 
@@ -176,6 +180,7 @@ async def test_a_length_that_was_a_lie_is_counted(api_database: Database, tmp_pa
         headers = {"Content-Type": "multipart/form-data; boundary=b"}
         answer = await desk.client.post("/v1/loras", content=content(), headers=headers)
         assert answer.status_code == 413, answer.text
+        assert answer.json()["error"]["message"].endswith(" MiB; no adapter may be.")  # by no other way either
         assert keys(desk) == []
 
 
