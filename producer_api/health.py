@@ -7,8 +7,9 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 
 from producer_api.services import Services
-from schemas.errors import FaultError
+from schemas.errors import DatabaseFaultError, FaultError
 from storage import jobs
+from storage.database import Database
 
 ANSWER_SECONDS = 1.5
 NOBODY = "job_health"
@@ -36,12 +37,19 @@ class Health:
 async def examine(services: Services) -> Health:
     """Ask every store at the same time."""
     stores = {
-        "database": services.database.aread(lambda connection: jobs.statuses(connection, [NOBODY])),
+        "database": _ask_database(services.database),
         "redis": services.events.read(NOBODY, None),
         "objects": asyncio.to_thread(services.objects.check),
     }
     answers = await asyncio.gather(*(_answers(question) for question in stores.values()))
     return Health([name for name, answered in zip(stores, answers, strict=True) if not answered])
+
+
+async def _ask_database(database: Database) -> None:
+    """Ask for something, and what became of the writes of late."""
+    await database.aread(lambda connection: jobs.statuses(connection, [NOBODY]))
+    if database.fails_to_write:
+        raise DatabaseFaultError
 
 
 async def _answers(question: Awaitable[object]) -> bool:

@@ -33,6 +33,8 @@ ANSWER_SECONDS = 10.0
 """Nobody waits longer for SQL, however many wait: a request would rather have a clean refusal."""
 
 
+RECENT_SECONDS = 15.0
+"""So long a write that failed says that the next one would, when nobody has tried since."""
 SWITCH_SECONDS = 0.0005
 
 
@@ -52,6 +54,7 @@ class Database:
         self.engine, self._reading = dialects.create_engines(url)
         self.dialect = self.engine.dialect.name
         self._lock = dialects.write_lock(self.engine)
+        self._failed_at: float | None = None
         self._group = GroupCommit(self._commit, ANSWER_SECONDS)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sql-read")
         self._long_writers = ThreadPoolExecutor(LONG_WRITERS, thread_name_prefix="sql-long-write")
@@ -87,6 +90,11 @@ class Database:
         """Like read, without blocking the event loop."""
         return await _answer(self._readers, self.read, work)
 
+    @property
+    def fails_to_write(self) -> bool:
+        """Say whether the newest write found SQL sick: where the disk is full everything can still be read."""
+        return self._failed_at is not None and time.monotonic() - self._failed_at < RECENT_SECONDS
+
     def wait_until_ready(self, seconds: float, say: Callable[[str], None]) -> None:
         """Wait for SQL to answer; refuse the start with a sentence when it does not in time."""
         deadline = time.monotonic() + seconds
@@ -114,16 +122,21 @@ class Database:
         self._reading.dispose()
 
     def _run_alone(self, work: Callable[[sa.Connection], Result]) -> Result:
-        with _faults(), self._transaction() as connection:
+        with self._transaction() as connection:
             return work(connection)
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:
-        with self._lock(), self.engine.begin() as connection:
-            yield connection
+        try:
+            with _faults(), self._lock(), self.engine.begin() as connection:
+                yield connection
+        except DatabaseFaultError:
+            self._failed_at = time.monotonic()
+            raise
+        self._failed_at = None
 
     def _commit(self, work: list[tuple[Write[Any, Any], list[Any]]]) -> list[Sequence[Any]]:
-        with _faults(), self._transaction() as connection:
+        with self._transaction() as connection:
             return [operation(connection, arguments) for operation, arguments in work]
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from producer_api.documents import HealthAnswer
 from schemas.errors import DatabaseFaultError, ObjectStoreFaultError
+from storage import database
 from storage.objects.memory import MemoryObjectStore
 from tests.api import TEXT, Desk, open_desk
 
@@ -74,6 +75,31 @@ async def test_without_sql_nothing_is_accepted_and_nothing_leaks(desk: Desk, mon
             assert "retry-after" in answer.headers
     assert desk.count_rows() == 1
     await desk.submit()
+
+
+def limit_pages(desk: Desk, count: int) -> None:
+    """Let the database's file have so many pages, or those that it has: SQLite says then that the disk is full."""
+    connection = desk.database.engine.raw_connection()
+    connection.cursor().execute(f"PRAGMA max_page_count={count}")
+    connection.close()
+
+
+async def test_a_full_disk_is_not_ready_until_something_can_be_written(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit_pages(desk, 1)
+    statuses = []
+    while 503 not in statuses:
+        statuses.append((await desk.client.post("/v1/jobs", json=TEXT)).status_code)
+        assert len(statuses) < 100
+    assert await ready(desk) == (503, HealthAnswer(status="unavailable", degraded=["database"]))
+    assert (await desk.client.get("/v1/jobs")).status_code == 200
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "RECENT_SECONDS", 0.0)  # nobody has tried for so long
+        assert await ready(desk) == (200, HealthAnswer(status="ready", degraded=[]))
+    limit_pages(desk, 1_000_000)
+    await desk.submit()
+    assert await ready(desk) == (200, HealthAnswer(status="ready", degraded=[]))
 
 
 async def test_what_nobody_foresaw_is_a_bare_500(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
