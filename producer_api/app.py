@@ -15,6 +15,7 @@ from producer_api.errors import handle_errors
 from producer_api.limits import file_limit, lora_form_limit
 from producer_api.lora_documents import LORA_BODIES
 from producer_api.openapi import describe, operation_id
+from producer_api.parameters import refuse_unknown_parameters
 from producer_api.routes import (
     batches,
     chat,
@@ -60,6 +61,7 @@ def create_app(services: Services) -> FastAPI:
     app = route_app()
     if settings.environment is Environment.DEVELOPMENT:
         app.include_router(reference.router)
+    refuse_unknown_parameters(app.routes)
     app.state.api = api
     handle_errors(app)
     app.add_middleware(

@@ -47,11 +47,11 @@ class DoorRoute(PlainRoute):
             try:
                 response = await endpoint(request, **scope["path_params"])
             except ValidationError as error:
-                response = _refusal(invalid(error), request)
+                response = refusal(invalid(error), request)
             except FaultError:
                 raise  # the log wants to know
             except StokerError as error:
-                response = _refusal(error, request)
+                response = refusal(error, request)
             if "job_id" in scope:
                 response.headers[JOB_HEADER] = scope["job_id"]
             await response(scope, receive, send)
@@ -59,7 +59,8 @@ class DoorRoute(PlainRoute):
         self.app = serve
 
 
-def _refusal(error: StokerError, request: Request) -> Response:
+def refusal(error: StokerError, request: Request) -> Response:
+    """Return an error as OpenAI's clients expect it."""
     # Their clients try again by themselves; a job that ended was tried as often as it may be.
     is_over = "job_id" in request.scope and not isinstance(error, UnavailableError)
     headers = {"x-should-retry": "false"} if is_over else {}

@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from schemas.errors import InvalidError
 from schemas.jobs import Kind, Status
-from schemas.refusals import NAME_CHARACTERS
+from schemas.refusals import NAME_CHARACTERS, no_such
 from storage.jobs import Filter
 
 METADATA = re.compile(r"metadata\[(.{1,200})\]", re.DOTALL)
@@ -52,7 +52,7 @@ def _metadata_key(parameter: str) -> str:
     match = METADATA.fullmatch(parameter)
     if match is None:
         name = parameter[:NAME_CHARACTERS]
-        raise InvalidError(f"There is no parameter '{name}' here; take it out.", param=name)
+        raise InvalidError(no_such("parameter", name), param=name)
     return match[1]
 
 

@@ -134,9 +134,10 @@ def body(model: str, examples: JsonObject) -> JsonObject:
     return {"required": True, "content": {"application/json": {"schema": schema, "examples": examples}}}
 
 
-SUBMIT = {"requestBody": body("JobRequest", EXAMPLES), "parameters": [PREFER, IDEMPOTENCY_KEY]}
+SUBMITTING = [PREFER, WAIT, IDEMPOTENCY_KEY]
+SUBMIT = {"requestBody": body("JobRequest", EXAMPLES), "parameters": SUBMITTING}
 LOOK = {"parameters": [PREFER, WAIT, CALLER]}
-RETRY = {"parameters": [PREFER, IDEMPOTENCY_KEY]}
+RETRY = {"parameters": SUBMITTING}
 OPEN: JsonObject = {"security": []}
 
 

@@ -58,10 +58,15 @@ def field_name(error: ValidationError, details: ErrorDetails) -> str | None:
     return ".".join(parts) or None
 
 
+def no_such(noun: str, name: str) -> str:
+    """Say that nothing of this name is known here."""
+    return f"There is no {noun} '{name}' here; take it out."
+
+
 def sentence(details: ErrorDetails, param: str, noun: str = "field") -> str:
     """Say what is wrong with a field and what to do."""
     if details["type"] == "extra_forbidden":
-        return f"There is no {noun} '{param}' here; take it out."
+        return no_such(noun, param)
     if details["type"] in ("missing", "union_tag_not_found"):
         return f"The {noun} '{param}' is missing; add it."
     if details["type"] == "union_tag_invalid":

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from producer_api.openapi import IDEMPOTENCY_KEY, PREFER, SUBMIT_ERRORS, answers, body, shape
+from producer_api.openapi import SUBMIT_ERRORS, SUBMITTING, answers, body, shape
 from producer_api.plain import PlainRoute
 from producer_api.short import part, submit_short
 from schemas.errors import ContentPolicyError
@@ -28,7 +28,7 @@ class ImageRequest(JobFields, ImageInput):
 
 WANTED = {
     "requestBody": body("ImageRequest", {"a picture with an adapter": {"value": EXAMPLE}}),
-    "parameters": [PREFER, IDEMPOTENCY_KEY],
+    "parameters": SUBMITTING,
 }
 ANSWERS = {**shape(Job), **answers(202, Job, ContentPolicyError, *SUBMIT_ERRORS)}
 

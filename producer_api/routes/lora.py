@@ -11,7 +11,7 @@ from producer_api.authentication import Scope
 from producer_api.body import read_as
 from producer_api.documents import LoraJob
 from producer_api.jobs import answer_accepted, origin_of
-from producer_api.openapi import IDEMPOTENCY_KEY, PREFER, SUBMIT_ERRORS, answers, body, shape
+from producer_api.openapi import SUBMIT_ERRORS, SUBMITTING, answers, body, shape
 from producer_api.plain import PlainRoute, wanted_wait
 from producer_api.services import Services
 from producer_api.state import api_of
@@ -48,7 +48,7 @@ class LoraRequest(JobFields):
 
 WANTED = {
     "requestBody": body("LoraRequest", {"a text adapter": {"value": EXAMPLE}, "an image adapter": {"value": IMAGE}}),
-    "parameters": [PREFER, IDEMPOTENCY_KEY],
+    "parameters": SUBMITTING,
 }
 ANSWERS = {**shape(LoraJob), **answers(202, LoraJob, NotFoundError, *SUBMIT_ERRORS)}
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from producer_api.openapi import IDEMPOTENCY_KEY, PREFER, SUBMIT_ERRORS, answers, body, shape
+from producer_api.openapi import SUBMIT_ERRORS, SUBMITTING, answers, body, shape
 from producer_api.plain import PlainRoute
 from producer_api.short import part, submit_short
 from schemas.jobs import Job, JobFields, Kind, TextJob
@@ -27,7 +27,7 @@ class TextRequest(JobFields, TextInput):
 
 WANTED = {
     "requestBody": body("TextRequest", {"a question": {"value": EXAMPLE}}),
-    "parameters": [PREFER, IDEMPOTENCY_KEY],
+    "parameters": SUBMITTING,
 }
 ANSWERS = {**shape(Job), **answers(202, Job, *SUBMIT_ERRORS)}
 
