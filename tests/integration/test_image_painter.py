@@ -259,6 +259,8 @@ async def test_its_recipe_makes_the_same_picture_again(engine: ImageEngine) -> N
     second = [event.content for event in events if isinstance(event, Produced)][1]
     with Image.open(io.BytesIO(second)) as opened:
         recipe = json.loads(opened.info["stoker"])
+    asked = {"prompt", "negative_prompt", "width", "height", "steps", "guidance", "scheduler", "seed", "adapters"}
+    assert recipe.keys() == asked | {"model", "revision"}  # and nothing about where they lie
     adapters = [{"id": one["id"], "strength": one["strength"]} for one in recipe["adapters"]]
     said = {name: recipe[name] for name in ("prompt", "negative_prompt", "width", "height", "steps", "guidance")}
     [again] = await draw(engine, **said, seed=recipe["seed"], adapters=adapters)

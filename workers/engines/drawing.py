@@ -82,7 +82,6 @@ class Drawing:
             **given.model_dump(mode="json", include=asked),
             "adapters": [{"id": use.id, "strength": use.strength, "sha256": file.sha256} for use, (file, _) in uses],
             "model": model.alias,
-            "source": model.source,
             "revision": model.revision,
         }
         weights = [(weights, use.strength) for use, (_, weights) in uses if use.strength]
