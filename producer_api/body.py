@@ -29,6 +29,14 @@ async def read_as(model: type[Body], request: Request) -> Body:
         raise invalid(error) from None
 
 
+def read_query(model: type[Body], request: Request) -> Body:
+    """Read the parameters of a route that gets the bare request."""
+    try:
+        return model.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        raise invalid(error, "parameter") from None
+
+
 async def read_body(request: Request) -> bytes:
     """Return the whole body; the framework's way through a stream costs several times this."""
     parts = []

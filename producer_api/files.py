@@ -63,7 +63,7 @@ class FileQuery(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     limit: int = Field(LIST_LIMIT, ge=1, le=LIST_LIMIT, description="How many files at most.")
-    after: str = Field("", max_length=100, description="The `last_id` of the page before.")
+    after: str = Field("", pattern="^(file_[0-9a-z]{23})?$", description="The `last_id` of the page before.")
     order: Literal["asc", "desc"] = Field("desc", description="By age: `desc` begins with the newest.")
     purpose: str = Field("", max_length=100, description="Only files for this.")
     caller: str = Field("", max_length=200, description="Another caller's files; for admins.")

@@ -102,7 +102,12 @@ class LoraQuery(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     limit: int = Field(20, ge=1, le=100, description="How many adapters at most.")
-    after: str | None = Field(None, max_length=200, description="The `next_cursor` of the page before.")
+    after: str | None = Field(
+        None,
+        max_length=200,
+        pattern="^(lora_[0-9a-z]{23}|[a-z0-9-]+:[a-z0-9-]+)$",
+        description="The `next_cursor` of the page before.",
+    )
     model: str | None = Field(None, max_length=128, description="Only adapters for this model.")
     kind: Kind | None = None
     caller: str | None = Field(None, max_length=200, description="Another caller's adapters; for admins.")

@@ -44,6 +44,8 @@ from tasks.loras.metadata import check_metadata
 from tasks.routing import find_model
 
 THREADS = 4
+CATALOGS = ":"
+"""In cursors that mean an adapter of the catalog."""
 
 Listed = tuple[Model, str, Adapter]
 """An adapter of the catalog."""
@@ -182,9 +184,9 @@ class Loras:
             raise unknown(adapter_id)
         return await self._view(found, loads)
 
-    async def delete(self, adapter_id: str, key: KeyRow) -> None:
+    async def delete(self, adapter_id: str, key: KeyRow, owner: str) -> None:
         """Delete an adapter, or an upload that was begun: jobs that were submitted with it still run."""
-        owners = [key.caller_id, EVERYBODY] if Scope.ADMIN in key.scopes else [key.caller_id]
+        owners = [owner, EVERYBODY] if Scope.ADMIN in key.scopes else [owner]
         if any(name == adapter_id for _, name, _ in self._listed()):
             raise ConflictError(f"'{adapter_id}' is in the catalog; the operator can take it out there.")
         if not await self._services.database.atransact(lambda c: adapters.delete(c, adapter_id, owners)):
@@ -194,11 +196,11 @@ class Loras:
         """Return a list's page: first what the catalog has, then what was uploaded, newest first."""
         loads = await self._dispatcher.loads()
         listed = [one for one in self._listed() if _is_wanted(one[0], wanted)]
-        ends = [_cursor(one) for one in listed]
         after = wanted.after
         if after is not None:
-            begin = ends.index(after) + 1 if after in ends else len(ends)
-            listed, after = listed[begin:], None if after in ends else after
+            ends = [_cursor(one) for one in listed]
+            listed = listed[ends.index(after) + 1 :] if after in ends else []
+            after = None if CATALOGS in after else after  # and what the catalog no longer has was the last of it
         rows = await self._services.database.aread(lambda c: adapters.page(c, wanted.as_filter(caller_id, after)))
         found: list[AdapterRow | Listed] = [*listed, *rows]
         data = [await self._view(one, loads) for one in found[: wanted.limit]]
@@ -261,7 +263,7 @@ class Loras:
 
 
 def _cursor(one: AdapterRow | Listed) -> str:
-    return one.id if isinstance(one, AdapterRow) else f"{one[0].alias}:{one[1]}"
+    return one.id if isinstance(one, AdapterRow) else f"{one[0].alias}{CATALOGS}{one[1]}"
 
 
 def _is_wanted(model: Model, wanted: LoraQuery) -> bool:

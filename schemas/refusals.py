@@ -29,7 +29,7 @@ def as_public(error: StokerError) -> StokerError:
     return error if error.status < InternalError.status or isinstance(error, SHOWN) else InternalError()
 
 
-def invalid(error: ValidationError) -> StokerError:
+def invalid(error: ValidationError, noun: str = "field") -> StokerError:
     """Return the error that names the first wrong field of a request, and says how many more there are."""
     found = error.errors(include_url=False, include_input=False, include_context=True)
     first = found[0]
@@ -38,7 +38,7 @@ def invalid(error: ValidationError) -> StokerError:
     param = field_name(error, first)
     others = f" ({len(found) - 1} more after it)" if len(found) > 1 else ""
     if param is not None:
-        return InvalidError(sentence(first, param) + others, param=param)
+        return InvalidError(sentence(first, param, noun) + others, param=param)
     if first["type"] == "value_error":  # about several fields together
         return InvalidError(f"The request is not valid: {_reason(first)}." + others)
     return MalformedError("The request body must be one JSON object.")

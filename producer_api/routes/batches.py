@@ -19,6 +19,7 @@ from producer_api.batch_wishes import (
     BatchWanted,
     PlainBatchAnswer,
 )
+from producer_api.body import read_query
 from producer_api.doors import DoorRoute
 from producer_api.jobs import origin_of
 from producer_api.openapi import CALLER, IDEMPOTENCY_KEY, REFERENCE, Responses, door_errors, shape
@@ -102,7 +103,7 @@ async def list_batches(request: Request) -> Response:
     """List your batches, newest first."""
     api = api_of(request)
     key = await api.keys.authenticate(request, Scope.READ)
-    wanted = BatchQuery.model_validate(dict(request.query_params))
+    wanted = read_query(BatchQuery, request)
     caller_id = await api.keys.caller_of(key, wanted.caller or None)
     found = await api.batches.page(BatchFilter(caller_id, wanted.limit, wanted.after or None))
     data = [batch_view(row) for row in found[: wanted.limit]]

@@ -10,6 +10,7 @@ from starlette.responses import Response, StreamingResponse
 
 from producer_api.answers import json_answer
 from producer_api.authentication import Scope
+from producer_api.body import read_query
 from producer_api.doors import CLIENT_LEFT, DoorRoute
 from producer_api.files import FileAnswer, FileDeletion, FileList, FileQuery, file_view, page_view
 from producer_api.openapi import CALLER, Responses, door_errors, shape
@@ -62,7 +63,7 @@ async def list_files(request: Request) -> Response:
     """List your files."""
     api = api_of(request)
     key = await api.keys.authenticate(request, Scope.READ)
-    wanted = FileQuery.model_validate(dict(request.query_params))
+    wanted = read_query(FileQuery, request)
     found = await api.files.page(wanted.as_filter(await api.keys.caller_of(key, wanted.caller or None)))
     return await asyncio.to_thread(lambda: json_answer(page_view(found, wanted.limit)))  # up to ten thousand
 
@@ -71,14 +72,14 @@ async def list_files(request: Request) -> Response:
 async def get_file(request: Request, file_id: str) -> Response:
     """Look at a file."""
     api = api_of(request)
-    return json_answer(file_view(await api.files.find(file_id, await _reader_of(api, request))))
+    return json_answer(file_view(await api.files.find(file_id, await _owner(api, request, Scope.READ))))
 
 
 @router.get("/{file_id}/content", responses={**CONTENT, **door_errors(NotFoundError)}, openapi_extra=LOOK)
 async def get_file_content(request: Request, file_id: str) -> Response:
     """Download a file."""
     api = api_of(request)
-    file = await api.files.find(file_id, await _reader_of(api, request))
+    file = await api.files.find(file_id, await _owner(api, request, Scope.READ))
     headers = {
         "Content-Length": str(file.bytes),
         "Content-Disposition": disposition(file.filename),
@@ -88,16 +89,17 @@ async def get_file_content(request: Request, file_id: str) -> Response:
     return StreamingResponse(await api.files.open(file), headers=headers, media_type=JSON_LINES)
 
 
-@router.delete("/{file_id}", responses={**shape(FileDeletion), **door_errors(NotFoundError, ConflictError)})
+@router.delete(
+    "/{file_id}", responses={**shape(FileDeletion), **door_errors(NotFoundError, ConflictError)}, openapi_extra=LOOK
+)
 async def delete_file(request: Request, file_id: str) -> Response:
     """Delete a file. One that a batch still needs stays until the batch has ended."""
     api = api_of(request)
-    key = await api.keys.authenticate(request, Scope.SUBMIT)
-    await api.files.delete(file_id, key.caller_id)
+    await api.files.delete(file_id, await _owner(api, request, Scope.SUBMIT))
     return json_answer({"id": file_id, "object": "file", "deleted": True})
 
 
-async def _reader_of(api: Api, request: Request) -> str:
-    """Return whose files a request looks at."""
-    key = await api.keys.authenticate(request, Scope.READ)
+async def _owner(api: Api, request: Request, scope: Scope) -> str:
+    """Return whose files a request is about."""
+    key = await api.keys.authenticate(request, scope)
     return await api.keys.caller_of(key, request.query_params.get("caller"))

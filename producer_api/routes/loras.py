@@ -22,7 +22,7 @@ from producer_api.lora_documents import (
     LoraUploadRequest,
 )
 from producer_api.openapi import Responses, answers, body, errors, shape
-from producer_api.state import ApiHere, Reader, ReadOwner, Submitter, base_of
+from producer_api.state import ApiHere, Reader, ReadOwner, SteeredOwner, Submitter, base_of
 from schemas.base import JsonObject
 from schemas.errors import (
     ConflictError,
@@ -101,10 +101,10 @@ async def get_lora(api: ApiHere, owner: ReadOwner, lora_id: str) -> Response:
 
 
 @router.delete("/{lora_id}", responses=answers(200, LoraDeletion, NotFoundError, ConflictError))
-async def delete_lora(api: ApiHere, key: Submitter, lora_id: str) -> Response:
+async def delete_lora(api: ApiHere, key: Submitter, owner: SteeredOwner, lora_id: str) -> Response:
     """Delete an adapter: it can be named no more, and jobs that were submitted with it still run.
 
     An upload that was begun and not completed is given up the same way.
     """
-    await api.loras.delete(lora_id, key)
+    await api.loras.delete(lora_id, key, owner)
     return json_answer({"id": lora_id, "object": "lora", "deleted": True})

@@ -102,6 +102,8 @@ async def test_files_belong_to_their_caller(desk: Desk, client: openai.AsyncOpen
     with pytest.raises(openai.PermissionDeniedError):
         await other.files.list(extra_query={"caller": "local"})
     assert (await client.files.content(made["id"])).content == LINES
+    gone = await desk.client.delete(f"/v1/files/{made['id']}", params={"caller": "local"}, headers=admin)
+    assert (gone.status_code, gone.json()["deleted"]) == (200, True)
 
 
 @pytest.mark.parametrize("scopes", [("read",), ("submit",)])
@@ -199,11 +201,14 @@ async def test_a_name_has_no_zero_byte(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", [{"limit": "0"}, {"limit": "10001"}, {"order": "up"}, {"colour": "red"}], ids=lambda query: str(*query)
+    "query",
+    [{"limit": "0"}, {"limit": "10001"}, {"order": "up"}, {"colour": "red"}, {"after": "file_1"}],
+    ids=lambda query: str(*query),
 )
 async def test_a_bad_list_is_refused(desk: Desk, query: dict[str, str]) -> None:
     answer = await desk.client.get("/v1/files", params=query)
-    assert (answer.status_code, answer.json()["error"]["param"]) == (400, *query)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"], " parameter '" in error["message"]) == (400, *query, True)
 
 
 async def test_a_file_beyond_the_limit_is_refused_by_its_length_and_by_counting(desk: Desk) -> None:

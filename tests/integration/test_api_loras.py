@@ -205,8 +205,11 @@ async def test_another_callers_adapter_is_not_there(desk: Desk) -> None:
     assert (
         await desk.client.get(f"/v1/loras/{made['id']}", params={"caller": "local"}, headers=other)
     ).status_code == 403
-    boss = desk.bearer("boss")
+    boss, mine = desk.bearer("boss"), f"/v1/loras/{made['id']}"
     assert await names(desk, boss, caller="local") == ["night", "comic"]
+    assert (await desk.client.delete(mine, headers=boss)).status_code == 404
+    assert (await desk.client.delete(mine, params={"caller": "local"}, headers=other)).status_code == 403
+    assert (await desk.client.delete(mine, params={"caller": "local"}, headers=boss)).status_code == 200
 
 
 async def test_only_admins_share_and_everybody_uses(desk: Desk) -> None:
@@ -253,7 +256,10 @@ async def test_the_list_begins_with_the_catalog_and_is_walked_page_by_page(desk:
     assert await names(desk, kind="text") == ["words"]
     assert await names(desk, model="sketch", limit=2) == ["night", "three"]
     assert await names(desk, model="nobody") == []
-    assert (await desk.client.get("/v1/loras", params={"color": "red"})).status_code == 422
+    for wrong in ({"color": "red"}, {"after": "zzz"}, {"limit": "0"}):
+        refused = await desk.client.get("/v1/loras", params=wrong)
+        assert (refused.status_code, refused.json()["error"]["param"]) == (422, *wrong)
+    assert await names(desk, after="sketch:day") == whole[1:]  # the catalog lost it between two pages
 
 
 async def test_the_catalogs_adapters_are_shown_as_shared(desk: Desk) -> None:
