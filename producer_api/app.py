@@ -128,6 +128,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         looking.cancel()
         await api.watch.aclose()
+        await api.lora_sources.aclose()
         await api.services.aclose()
 
 

@@ -52,6 +52,11 @@ class LoraSources:
             error.param = "url"
             raise
 
+    async def aclose(self) -> None:
+        """Close the connections to where adapters came from."""
+        if self._egress is not None:
+            await self._egress.aclose()
+
     async def _pieces(self, url: str) -> AsyncGenerator[bytes, None]:
         if url.startswith(BUCKET):
             async for piece in self._read(*self._open_bucket(url)):
