@@ -345,7 +345,11 @@ async def test_the_official_client_maps_what_is_wrong(desk: Desk, client: openai
 
 @pytest.mark.parametrize(
     ("query", "words"),
-    [("limit=0", "greater than or equal to 1"), ("limit=101", "less than or equal to 100"), ("x=1", "no field 'x'")],
+    [
+        ("limit=0", "greater than or equal to 1"),
+        ("limit=101", "less than or equal to 100"),
+        ("x=1", "no parameter 'x'"),
+    ],
 )
 async def test_a_bad_list_is_refused(desk: Desk, query: str, words: str) -> None:
     answer = await desk.client.get(f"/v1/batches?{query}")
