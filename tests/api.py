@@ -221,6 +221,7 @@ def _lend_routes() -> FastAPI:
     app = copy(_routed())
     app.router = copy(app.router)
     app.router.routes = [*app.router.routes]
+    app.router.middleware_stack = app.router.app  # which was the other router's
     app.state, app.user_middleware, app.exception_handlers = State(), [], {**app.exception_handlers}
     return app
 
