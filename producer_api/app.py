@@ -61,7 +61,6 @@ def create_app(services: Services) -> FastAPI:
     app = route_app()
     if settings.environment is Environment.DEVELOPMENT:
         app.include_router(reference.router)
-    refuse_unknown_parameters(app.routes)
     app.state.api = api
     handle_errors(app)
     app.add_middleware(
@@ -113,6 +112,7 @@ def route_app() -> FastAPI:
         app.include_router(routes.router)
     for routes in (health, metrics):
         app.include_router(routes.router)
+    refuse_unknown_parameters(app.routes)
     doors = (text.TextRequest, lora.LoraRequest, ChatRequest, EmbeddingsRequest, images.ImageRequest, ImagesRequest)
     describe(app, keys.KeyRequest, *doors, *BODIES, *LORA_BODIES, EndpointRequest, EndpointChanges)
     return app
