@@ -178,7 +178,11 @@ class Execution:
         if self._wants():
             if self.gate.room() and (self._claiming is None or self._claiming.done()):
                 self._claiming = self._start(self._claim_while_there_is_room())
-        elif self.lines.wants() and (self._claiming_lines is None or self._claiming_lines.done()):
+        elif self._claiming is None or self._claiming.done():
+            self._go_on_with_lines()
+
+    def _go_on_with_lines(self) -> None:
+        if self.lines.wants() and (self._claiming_lines is None or self._claiming_lines.done()):
             self._claiming_lines = self._start(self._claim_lines())
 
     def _end_with_engine(self) -> None:
@@ -193,7 +197,8 @@ class Execution:
             await self._claim_jobs()
         if self._has_more:
             self._make_room()
-        self._go_on()
+        if not self._wants():
+            self._go_on_with_lines()
 
     async def _claim_lines(self) -> None:
         while self.lines.wants() and not self._wants():
