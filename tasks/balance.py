@@ -10,15 +10,13 @@ from storage import queues, workers
 from storage.database import Database
 from storage.queues import Depth, QueueRow
 from storage.workers import WorkerRow
-from tasks.dispatch import hint_width
+from tasks.dispatch import COUNTED_JOBS, hint_width, stays
 from tasks.engine import EngineState
 from tasks.routing import Load, choose, placements_of
 
 NARROWEST = 4
 HINTS_PER_WORKER = 2
 """One hint keeps a worker going until its queue is empty; the other is for the one that is lost."""
-COUNTED_JOBS = 1_000
-"""How far a queue is counted: more than any width of its hints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ class Sight:
 
     def workers_of(self, queue: str) -> list[WorkerRow]:
         """Return the living workers that go on serving a queue."""
-        return [worker for worker in self.living if worker.queue == queue and _stays(worker)]
+        return [worker for worker in self.living if worker.queue == queue and stays(worker)]
 
 
 def look(database: Database) -> Sight:
@@ -46,10 +44,6 @@ def look(database: Database) -> Sight:
             queues.all_queues(connection), workers.living(connection), queues.claimable_up_to(connection, COUNTED_JOBS)
         )
     )
-
-
-def _stays(worker: WorkerRow) -> bool:
-    return not worker.drain_requested and worker.state not in (EngineState.DRAINING, EngineState.DEAD)
 
 
 @dataclass(frozen=True, slots=True)

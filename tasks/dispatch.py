@@ -29,7 +29,7 @@ HINT_TASK = "jobs.run"
 
 HINTS_PER_SLOT = 2
 COUNTED_JOBS = 1000
-"""How far a backlog is counted when it is only compared with others."""
+"""How far a queue is counted: more than any width of its hints, and enough to be compared with others."""
 LOADS_SECONDS = 1.0
 FARTHEST_RUN_AT_SECONDS = 365 * 86_400
 COMING = (EngineState.NEW, EngineState.LOADING, EngineState.WARMING)
@@ -64,8 +64,13 @@ def measure(
     return {row.name: _measure(row, of_queue.get(row.name, []), depths.get(row.name, Depth())) for row in rows}
 
 
+def stays(worker: WorkerRow) -> bool:
+    """Say whether a living worker goes on serving its queue."""
+    return not worker.drain_requested and worker.state not in (EngineState.DRAINING, EngineState.DEAD)
+
+
 def _measure(row: QueueRow, living: Sequence[WorkerRow], depth: Depth) -> QueueLoad:
-    staying = [worker for worker in living if not worker.drain_requested and worker.state != EngineState.DRAINING]
+    staying = [worker for worker in living if stays(worker)]
     times = [time for time in (percentiles(worker, "run_ms").get("p50") for worker in staying) if time is not None]
     return QueueLoad(
         paused=bool(row.paused),

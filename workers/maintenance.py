@@ -13,15 +13,14 @@ from storage.event_log.streams import RedisEventLog
 from storage.hints import Hints
 from storage.redis import async_client, sync_client
 from tasks.batches.clerk import Clerk
-from tasks.celery_app import create_app
+from tasks.celery_app import SWEEP_TASK, TICK_TASK, create_app
 from tasks.dispatch import HINT_TASK, hint_width
 from tasks.logs import get_logger
-from tasks.maintenance import RunSweep, Tick, WorkOnBatches
+from tasks.maintenance import Call
 from tasks.reconcile import Reconciler
-from tasks.routing import MAINTENANCE, WEBHOOKS
+from tasks.routing import BATCH_TASK, MAINTENANCE, SEND_TASK, WEBHOOKS
 from tasks.settings import TaskSettings
 from tasks.sweep import Sweep
-from tasks.webhooks.hint import SendWebhooks
 from tasks.webhooks.sender import Sender
 from workers.consumer import HintWorker
 from workers.shutdown import Shutdown
@@ -48,8 +47,7 @@ class Maintenance:
             read_catalog=catalog.read,
         )
         app = create_app(stores.settings, settings)
-        app.register_task(Tick(reconciler))
-        app.register_task(RunSweep(Sweep(stores.database, stores.objects, settings, erase_events=self._erase_events)))
+        sweep = Sweep(stores.database, stores.objects, settings, erase_events=self._erase_events)
         self._sender = Sender(stores.database, stores.objects, settings)
         self._clerk = Clerk(
             stores.database,
@@ -59,9 +57,16 @@ class Maintenance:
             hint=lambda queue, slots: hints.send(queue, width=hint_width(slots)),
             on_end=self._sender.poke,
         )
-        app.register_task(WorkOnBatches(self._clerk))
         self._patience_seconds = settings.drain_seconds
-        app.register_task(SendWebhooks(self._sender))
+        for task in (
+            Call(
+                TICK_TASK, reconciler.tick, is_shown=False
+            ),  # one a second would push the jobs out of Flower's memory
+            Call(SWEEP_TASK, sweep.run),
+            Call(BATCH_TASK, self._clerk.poke),
+            Call(SEND_TASK, self._sender.poke),
+        ):
+            app.register_task(task)
         self._worker = HintWorker(app, name=MAINTENANCE, queues=[MAINTENANCE, WEBHOOKS], threads=THREADS)
         self._shutdown = Shutdown(settings.drain_seconds, drain=self._worker.stop_soon, hurry=self._sender.hurry)
 

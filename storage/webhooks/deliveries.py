@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from schemas.webhooks import DeliveryStatus
 from storage.clock import db_now
 from storage.tables import webhook_attempts, webhook_deliveries
 from storage.webhooks.endpoints import Endpoint
 
-PENDING, DELIVERED, EXHAUSTED = "pending", "delivered", "exhausted"
 TEST_EVENT = "webhook.test"
-PENDING_IS = webhook_deliveries.c.status == sa.literal_column(f"'{PENDING}'")
+IS_PENDING = webhook_deliveries.c.status == sa.literal_column(f"'{DeliveryStatus.PENDING.value}'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def replay_since(connection: sa.Connection, endpoint_id: str, since: float) -> i
         sa.and_(
             webhook_deliveries.c.endpoint_id == endpoint_id,
             webhook_deliveries.c.occurred_at >= since,
-            webhook_deliveries.c.status == EXHAUSTED,
+            webhook_deliveries.c.status == DeliveryStatus.EXHAUSTED.value,
         ),
     )
 
@@ -119,7 +119,7 @@ def add_test(connection: sa.Connection, delivery_id: str, endpoint: Endpoint) ->
             endpoint_id=endpoint.id,
             origin=endpoint.origin,
             event=TEST_EVENT,
-            status=PENDING,
+            status=DeliveryStatus.PENDING.value,
             attempts=0,
             tries=0,
             fence=0,
@@ -141,5 +141,5 @@ def forget(connection: sa.Connection, kept_seconds: float, limit: int) -> int:
 def _again(connection: sa.Connection, which: sa.ColumnElement[bool]) -> int:
     """Begin anew; whoever is sending one of them right now is fenced off."""
     statement = sa.update(webhook_deliveries).where(which)
-    values = {"status": PENDING, "tries": 0, "next_at": db_now(), "ended_at": None}
+    values = {"status": DeliveryStatus.PENDING.value, "tries": 0, "next_at": db_now(), "ended_at": None}
     return connection.execute(statement.values(**values, fence=webhook_deliveries.c.fence + 1)).rowcount

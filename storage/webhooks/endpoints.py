@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from schemas.webhooks import DeliveryStatus
 from storage.clock import db_now
 from storage.jobs import RUNNING, WAITING, untouched
 from storage.tables import IS_UNFINISHED, batches, jobs, webhook_deliveries, webhook_endpoints
@@ -157,9 +158,11 @@ def end_waiting(connection: sa.Connection, endpoint_id: str, why: str) -> None:
     connection.execute(
         sa.update(webhook_deliveries)
         .where(_waiting_for(endpoint_id))
-        .values(status="exhausted", next_at=None, ended_at=db_now(), last_error=why)
+        .values(status=DeliveryStatus.EXHAUSTED.value, next_at=None, ended_at=db_now(), last_error=why)
     )
 
 
 def _waiting_for(endpoint_id: str) -> sa.ColumnElement[bool]:
-    return sa.and_(webhook_deliveries.c.endpoint_id == endpoint_id, webhook_deliveries.c.status == "pending")
+    return sa.and_(
+        webhook_deliveries.c.endpoint_id == endpoint_id, webhook_deliveries.c.status == DeliveryStatus.PENDING.value
+    )

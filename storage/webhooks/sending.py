@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from schemas.webhooks import BATCH_EVENTS
+from schemas.webhooks import BATCH_EVENTS, DeliveryStatus
 from storage.batches import BatchRow
 from storage.clock import NOW, db_now
 from storage.rows import JobRow
 from storage.tables import batches, job_inputs, jobs, webhook_attempts, webhook_deliveries
 from storage.webhooks import endpoints, secrets
-from storage.webhooks.deliveries import DELIVERED, EXHAUSTED, PENDING, PENDING_IS, Delivery
+from storage.webhooks.deliveries import IS_PENDING, Delivery
 from storage.webhooks.endpoints import Endpoint
 from storage.webhooks.secrets import Secrets
 
@@ -123,13 +123,13 @@ def record(connection: sa.Connection, results: Sequence[Result]) -> list[bool]:
 
 def _record(connection: sa.Connection, result: Result) -> bool:
     delivery, delay = result.delivery, result.next_in_seconds
-    ended = DELIVERED if result.is_delivered else EXHAUSTED
+    ended = DeliveryStatus.DELIVERED if result.is_delivered else DeliveryStatus.EXHAUSTED
     table = webhook_deliveries
     statement = (
         sa.update(table)
-        .where(table.c.id == delivery.id, table.c.fence == delivery.fence, PENDING_IS.is_(sa.true()))
+        .where(table.c.id == delivery.id, table.c.fence == delivery.fence, IS_PENDING.is_(sa.true()))
         .values(
-            status=ended if delay is None else PENDING,
+            status=(ended if delay is None else DeliveryStatus.PENDING).value,
             attempts=table.c.attempts + 1,
             tries=table.c.tries + 1,
             next_at=None if delay is None else db_now() + delay,

@@ -33,11 +33,6 @@ def read_delays(text: str) -> tuple[float, ...]:
     return delays
 
 
-def is_success(status: int) -> bool:
-    """Say whether a receiver took a delivery: 2xx and nothing else."""
-    return HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES
-
-
 def next_delay(
     delays: Sequence[float], tries: int, asked_seconds: float | None = None, *, chance: float = 0.5
 ) -> float | None:

@@ -22,7 +22,7 @@ from storage.webhooks.deliveries import TEST_EVENT, Delivery
 from storage.webhooks.secrets import Secrets
 from storage.webhooks.sending import Context, Result, Wish
 from tasks.addresses import read_rules
-from tasks.egress import Egress, Reply, UnreachableError
+from tasks.egress import Egress, Reply, UnreachableError, is_success
 from tasks.logs import get_logger
 from tasks.settings import TaskSettings
 from tasks.webhooks import schedule
@@ -170,7 +170,7 @@ class Sender:
         self, delivery: Delivery, context: Context, reply: Reply | None, error: str | None, latency_ms: float
     ) -> tuple[Result, float | None]:
         status = reply.status if reply else None
-        is_delivered = status is not None and schedule.is_success(status)
+        is_delivered = status is not None and is_success(status)
         is_gone = status == GONE
         asked = schedule.asked_delay(status, reply.headers.get("retry-after") if reply else None)
         delay = schedule.next_delay(self._delays, delivery.tries + 1, asked, chance=random.random())  # noqa: S311 - jitter

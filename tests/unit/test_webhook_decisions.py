@@ -9,9 +9,10 @@ import pytest
 from standardwebhooks import Webhook
 
 from schemas.errors import StartError
+from tasks.egress import is_success
 from tasks.settings import TaskSettings
 from tasks.webhooks.receivers import AT_ONCE, EACH_AT_ONCE, SICK_AFTER, SICK_AT_ONCE, Receivers
-from tasks.webhooks.schedule import asked_delay, is_success, next_delay, read_delays
+from tasks.webhooks.schedule import asked_delay, next_delay, read_delays
 from tasks.webhooks.signing import sign
 
 DELAYS = read_delays(TaskSettings.model_fields["webhook_delays"].default)
