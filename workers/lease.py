@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 
 from schemas.errors import DatabaseFaultError
 from schemas.ids import new_id
@@ -124,7 +125,7 @@ class Lease:
             return
         if pulse.drain_requested:
             self.on_drain_request()
-        self._host.submit(self._execution.compare(pulse.held, pulse.lines))
+        self._host.submit(self._execution.compare(pulse.held, pulse.lines)).add_done_callback(_note)
 
     def _begin_anew(self) -> None:
         """Somebody else has our jobs by now: drop them and go on as another worker."""
@@ -143,3 +144,9 @@ class Lease:
             self._database.transact(lambda connection: workers.leave(connection, self._id))
         except DatabaseFaultError:
             log.warning("The worker's row could not be taken away; its lease runs out by itself.")
+
+
+def _note(compared: Future[None]) -> None:
+    """Say why the news of a beat could not be taken; the next beat brings them again."""
+    if not compared.cancelled() and (error := compared.exception()):
+        log.warning("The news of a beat could not be taken; the next one brings them again.", exc_info=error)
