@@ -93,7 +93,6 @@ IDEMPOTENCY_KEY = header(
     "The same key with the same body gives the same job, for at least a day.",
     {"type": "string", "maxLength": KEY_CHARACTERS},
 )
-LAST_EVENT_ID = header("Last-Event-ID", "Resume after this event.", {"type": "string", "example": "1-42"})
 WAIT = {
     "name": "wait",
     "in": "query",

@@ -18,17 +18,5 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{_encode(microseconds, TIME_CHARACTERS)}{_encode(secrets.randbits(60), RANDOM_CHARACTERS)}"
 
 
-def id_time(identifier: str) -> float:
-    """Return the epoch seconds at which an id was made; ValueError when it is not one of ours."""
-    body = identifier.rpartition("_")[2]
-    if len(body) != TIME_CHARACTERS + RANDOM_CHARACTERS:
-        message = f"{identifier!r} is not an id"
-        raise ValueError(message)
-    microseconds = 0
-    for character in body[:TIME_CHARACTERS]:
-        microseconds = microseconds * 32 + ALPHABET.index(character)
-    return microseconds / 1e6
-
-
 def _encode(number: int, width: int) -> str:
     return "".join([PAIRS[number >> shift & 1023] for shift in SHIFTS])[-width:]

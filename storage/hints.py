@@ -128,11 +128,6 @@ class Hints:
                 pipeline.llen(queue)
             return dict(zip(queues, pipeline.execute(), strict=True))
 
-    def purge(self, queue: str) -> None:
-        """Drop a queue's hints."""
-        with redis_faults():
-            self._client.unlink(queue)
-
 
 @dataclass(slots=True)
 class _Waiting:

@@ -137,10 +137,10 @@ def leave(connection: sa.Connection, worker_id: str) -> None:
     connection.execute(sa.delete(workers).where(workers.c.id == worker_id))
 
 
-def request_drain(connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[str]:
-    """Ask workers to finish what they hold and stop; return their ids."""
-    statement = sa.update(workers).where(which).values(drain_requested=1).returning(workers.c.id)
-    return list(connection.execute(statement).scalars())
+def request_drain(connection: sa.Connection, worker_id: str) -> bool:
+    """Ask a worker to finish what it holds and stop; False when there is none of this id."""
+    statement = sa.update(workers).where(workers.c.id == worker_id).values(drain_requested=1)
+    return connection.execute(statement).rowcount == 1
 
 
 IS_SILENT = workers.c.lease_until < db_now()

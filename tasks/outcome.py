@@ -1,4 +1,4 @@
-"""What came of a hint."""
+"""What came of an attempt."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from producer_api.openapi import answers
 from producer_api.state import Admin, ApiHere, Reader
 from producer_api.workers import worker_view
 from schemas.errors import NotFoundError
-from storage import tables, workers
+from storage import workers
 
 router = APIRouter(prefix="/v1/workers", tags=["workers"])
 
@@ -26,9 +26,7 @@ async def list_workers(api: ApiHere, _: Reader) -> Response:
 @router.post("/{worker_id}/drain", status_code=202, responses=answers(202, WorkerDrainAnswer, NotFoundError))
 async def drain_worker(api: ApiHere, _: Admin, worker_id: str) -> Response:
     """Ask a worker to finish what it holds and stop; its supervisor may start another."""
-    asked = await api.services.database.atransact(
-        lambda connection: workers.request_drain(connection, tables.workers.c.id == worker_id)
-    )
+    asked = await api.services.database.atransact(lambda connection: workers.request_drain(connection, worker_id))
     if not asked:
         raise NotFoundError(f"There is no worker '{worker_id[:100]}'; GET /v1/workers lists those that live.")
     return json_answer({"object": "worker.drain", "id": worker_id, "draining": True}, 202)

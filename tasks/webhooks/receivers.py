@@ -12,6 +12,7 @@ EACH_AT_ONCE = 8
 SICK_AFTER = 3
 """So many failures in a row make a receiver sick: it is tried by one request at a time, until one gets through."""
 SICK_AT_ONCE = AT_ONCE // 2
+FORGET_AT = 10_000
 
 
 @dataclass(slots=True)
@@ -75,6 +76,3 @@ class Receivers:
     def _forget(self) -> None:
         """Forget receivers that nothing is on its way to: who is still sick is found out anew."""
         self._known = {origin: one for origin, one in self._known.items() if one.in_flight}
-
-
-FORGET_AT = 10_000

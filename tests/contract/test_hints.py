@@ -128,14 +128,11 @@ def test_a_queue_keeps_its_oldest_hints_up_to_its_width(client: SyncRedis, hints
     assert hints.depths([QUEUE, "another"]) == {QUEUE: 2, "another": 0}
 
 
-def test_depths_and_purge(hints: Hints) -> None:
+def test_depths_are_of_each_queue(hints: Hints) -> None:
     hints.send("q1", width=10, count=4)
     hints.send("q2", width=10)
     assert hints.depths(["q1", "q2", "q3"]) == {"q1": 4, "q2": 1, "q3": 0}
     assert hints.depths([]) == {}
-    hints.purge("q1")
-    hints.purge("q3")
-    assert hints.depths(["q1", "q2"]) == {"q1": 0, "q2": 1}
 
 
 async def test_hints_of_one_moment_share_a_round_trip(client: SyncRedis, async_hints: AsyncHints) -> None:
@@ -211,5 +208,3 @@ def test_a_sick_redis_is_a_fault_for_those_who_wait_for_it(sick_redis: RedisServ
             hints.send(QUEUE, width=4)
         with pytest.raises(RedisFaultError):
             hints.depths([QUEUE])
-        with pytest.raises(RedisFaultError):
-            hints.purge(QUEUE)

@@ -10,7 +10,6 @@ from storage import claims, jobs, workers
 from storage.claims import Claim
 from storage.database import Database
 from storage.rows import ClaimedJob, Ended
-from storage.tables import workers as table
 from storage.workers import Beat, Held, Pulse
 from tests.contract.sql import QUEUE, claim, claim_one, finish, register, row, status_of, submit
 
@@ -66,17 +65,16 @@ def test_a_beat_brings_what_the_worker_holds_and_what_it_must_do(database: Datab
     pulse = beat(database)
     assert set(pulse.held) == {Held(first, 1, cancel_requested=False), Held(second, 1, cancel_requested=True)}
     assert not pulse.drain_requested
-    drained = database.transact(lambda connection: workers.request_drain(connection, table.c.queue == QUEUE))
-    assert sorted(drained) == ["worker_a", "worker_b"]
+    assert database.transact(lambda connection: workers.request_drain(connection, "worker_a"))
     assert beat(database).drain_requested
     assert [held.job_id for held in beat(database, "worker_b").held] == [other]
 
 
-def test_drain_is_asked_of_the_named_workers_only(database: Database) -> None:
+def test_drain_is_asked_of_the_named_worker_only(database: Database) -> None:
     register(database)
     register(database, "worker_b")
-    drained = database.transact(lambda connection: workers.request_drain(connection, table.c.id == "worker_b"))
-    assert drained == ["worker_b"]
+    assert database.transact(lambda connection: workers.request_drain(connection, "worker_b"))
+    assert not database.transact(lambda connection: workers.request_drain(connection, "worker_c"))
     assert not beat(database).drain_requested
 
 

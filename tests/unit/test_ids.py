@@ -1,4 +1,4 @@
-"""Identifiers: unique, sorted by age, readable back."""
+"""Identifiers: unique, and sorted by age."""
 
 import time
 
@@ -6,17 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.ids import ALPHABET, RANDOM_CHARACTERS, TIME_CHARACTERS, id_time, new_id
+from schemas.ids import ALPHABET, RANDOM_CHARACTERS, TIME_CHARACTERS, new_id
 
 
-def test_an_id_says_what_it_is_and_when_it_was_made() -> None:
-    before = time.time()
+def test_an_id_says_what_it_is() -> None:
     identifier = new_id("job")
     prefix, _, body = identifier.partition("_")
     assert prefix == "job"
     assert len(body) == TIME_CHARACTERS + RANDOM_CHARACTERS
     assert set(body) <= set(ALPHABET)
-    assert before - 0.001 <= id_time(identifier) <= time.time()
 
 
 def test_ids_of_one_moment_differ(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,12 +30,3 @@ def test_ids_sort_by_age(microseconds: list[int]) -> None:
             patch.setattr(time, "time_ns", lambda moment=moment: moment * 1000)
             made.append(new_id("job"))
     assert made == sorted(made)
-    assert [id_time(one) for one in made] == [moment / 1e6 for moment in sorted(microseconds)]
-
-
-@pytest.mark.parametrize(
-    "wrong", ["", "job", "job_", "job_123", new_id("job") + "0", "job_" + "u" * 23, "job_" + "é" * 23]
-)
-def test_what_is_no_id_is_said_to_be_none(wrong: str) -> None:
-    with pytest.raises(ValueError, match=r"is not an id|substring not found"):
-        id_time(wrong)
