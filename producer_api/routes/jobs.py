@@ -18,6 +18,7 @@ from producer_api.jobs import (
     cancel,
     erase,
     find_job,
+    find_row,
     input_of,
     must_have_ended,
     origin_of,
@@ -79,7 +80,7 @@ async def list_jobs(request: Request, api: ApiHere, key: Reader, query: Annotate
 @router.post("/v1/jobs/{job_id}/cancel", responses=answers(200, Job, NotFoundError))
 async def cancel_job(request: Request, api: ApiHere, owner: SteeredOwner, job_id: str) -> Response:
     """Cancel a job: at once while it waits, as soon as its worker hears of it while it runs. Idempotent."""
-    await find_job(request, job_id, owner)
+    await find_row(request, job_id, owner)
     await cancel(api, job_id)
     stored = await find_job(request, job_id, owner)
     return json_answer(await api.views.render(stored, base_of(request)))
@@ -89,17 +90,15 @@ async def cancel_job(request: Request, api: ApiHere, owner: SteeredOwner, job_id
 async def retry_job(request: Request, api: ApiHere, key: Submitter, job_id: str) -> Response:
     """Make a new job from one that has ended, with the same input; `retry_of` names the old one."""
     wait_seconds = wanted_wait(request, api.services.settings.wait_limit_seconds)
-    stored = await find_job(request, job_id, key.caller_id)
-    must_have_ended(stored.row, "retry it")
-    given = await input_of(api, stored.row)
-    accepted = await api.admission.retry(stored.row, given, origin_of(request, key.caller_id))
+    row = await find_row(request, job_id, key.caller_id)
+    must_have_ended(row, "retry it")
+    accepted = await api.admission.retry(row, await input_of(api, row), origin_of(request, key.caller_id))
     return await answer_accepted(request, accepted, key.caller_id, wait_seconds)
 
 
 @router.delete("/v1/jobs/{job_id}", status_code=204, responses=errors(NotFoundError, ConflictError))
 async def delete_job(request: Request, api: ApiHere, owner: SteeredOwner, job_id: str) -> Response:
     """Erase a job that has ended: its input, output, objects and events."""
-    stored = await find_job(request, job_id, owner)
-    must_have_ended(stored.row, "delete it")
+    must_have_ended(await find_row(request, job_id, owner), "delete it")
     await erase(api, job_id)
     return Response(status_code=204)

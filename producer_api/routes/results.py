@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 
 from producer_api.answers import json_answer
 from producer_api.documents import ArtifactList, Pending
-from producer_api.jobs import find_job, find_row
+from producer_api.jobs import find_row
 from producer_api.openapi import Responses, answers, errors
 from producer_api.state import ApiHere, ReadOwner
 from schemas.errors import GoneError, JobFailedError, NotFoundError
@@ -47,7 +47,7 @@ async def job_preview(request: Request, api: ApiHere, owner: ReadOwner, job_id: 
 @router.get("/v1/jobs/{job_id}/result", responses=RESULT)
 async def job_result(request: Request, api: ApiHere, owner: ReadOwner, job_id: str) -> Response:
     """Go to a job's result: one artifact by redirect, several as a list, 202 while there is none yet."""
-    row = (await find_job(request, job_id, owner)).row
+    row = await find_row(request, job_id, owner)
     if row.status not in TERMINAL:
         return json_answer({"id": row.id, "object": "job", "status": row.status}, 202, {"Retry-After": "1"})
     if row.status != Status.SUCCEEDED:
