@@ -125,6 +125,7 @@ def test_who_was_replaced_ends_nothing(database: Database) -> None:
     database.write(batch_lines.release, [LineRelease(one.id, one.attempt) for one in first])
     second = claim(database, 2, "worker_b")
     assert finish(database, first).ended == frozenset()
+    assert database.write(batch_lines.release, [LineRelease(one.id, one.attempt) for one in first]) == 0
     assert {one.attempt for one in second} == {2}
     assert finish(database, second).over == (row.number,)
 

@@ -178,13 +178,19 @@ def test_a_job_that_takes_too_long_fails_and_its_slot_is_free(bench: Bench) -> N
 def test_an_order_cancels_the_attempt_that_it_names(bench: Bench) -> None:
     job_id = bench.submit("fake:hang")
     bench.run(job_id)
-    bench.do(bench.execution.cancel, job_id, 7)
-    bench.do(bench.execution.cancel, "job_other", 1)
-    assert bench.gate.in_flight == 1
     bench.do(bench.execution.cancel, job_id, 1)
     assert ends(bench.finish()) == [End.CANCELED]
     assert bench.row(job_id).status == "canceled"
     assert bench.events(job_id)[-1].data == {"status": "canceled", "error": None}
+
+
+def test_an_order_for_another_attempt_or_job_cancels_nothing(bench: Bench) -> None:
+    job_id = bench.submit("fake:hang")
+    bench.run(job_id)
+    bench.do(bench.execution.cancel, job_id, 7)
+    bench.do(bench.execution.cancel, "job_other", 1)
+    bench.do(bench.execution.stop_all, Reason.HANDED_BACK)  # of two reasons the first one counts
+    assert ends(bench.finish()) == [End.REQUEUED]
 
 
 def held(bench: Bench) -> tuple[workers.Held, ...]:
