@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import statistics
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import httpx
 
-from bench.streams import Client
+from bench.streams import Client, first_token_ms
 from tests.chaos.stack import Stack
 
 STEP_MS = 20
@@ -33,7 +32,6 @@ devices = ["cpu0"]
 max_in_flight = 64
 """
 LINE_TOKENS = 12
-JOB_TOKENS = 3
 IDLE_JOBS = 40
 WARM_UP = 10
 PAUSE_SECONDS = 0.15
@@ -64,15 +62,6 @@ def lines_of(model: str, count: int) -> Iterator[bytes]:
         }
         line = {"custom_id": f"line-{number}", "method": "POST", "url": "/v1/chat/completions", "body": asked}
         yield json.dumps(line).encode() + b"\n"
-
-
-async def first_token_ms(client: Client, model: str) -> float:
-    """Submit a job and follow it to its end; the milliseconds to its first token."""
-    began_at, took = time.perf_counter(), 0.0
-    async for event in client.events(await client.submit(JOB_TOKENS, model)):
-        if event["type"] == "token" and not took:
-            took = (time.perf_counter() - began_at) * 1000
-    return took
 
 
 async def measure_waits(stack: Stack, api: httpx.AsyncClient, model: str, lines: int) -> Waits:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
+from bench.figures import at
 from bench.load import Task, Timings
 from bench.peers import Peer
 from bench.processes import cpu_seconds
@@ -107,11 +107,5 @@ def summarize(rounds: Sequence[Round]) -> Summary:
 
 
 def _percentiles(rounds: Iterable[Sequence[float]]) -> dict[str, float]:
-    ordered = [sorted(one) for one in rounds]
-    return {
-        name: statistics.median(_at(one, share) for one in ordered) for name, share in (("p50", 0.5), ("p99", 0.99))
-    }
-
-
-def _at(ordered: Sequence[float], share: float) -> float:
-    return ordered[math.ceil(share * len(ordered)) - 1]
+    series = list(rounds)
+    return {name: statistics.median(at(one, share) for one in series) for name, share in (("p50", 0.5), ("p99", 0.99))}

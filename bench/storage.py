@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import sqlalchemy as sa
 
+from bench.processes import cpu_seconds
 from schemas.ids import new_id
 from schemas.jobs import Status
 from storage import claims, jobs, queues, versions
@@ -36,7 +36,7 @@ ROUNDS = 3
 class Load:
     """One database under one kind of operation after the other."""
 
-    def __init__(self, database: Database, server: psutil.Process | None) -> None:
+    def __init__(self, database: Database, server: int | None) -> None:
         self._database = database
         self._server = server
         self._claimed: list[ClaimedJob] = []
@@ -79,17 +79,14 @@ class Load:
         return ours / done * 1000, theirs / done * 1000, done / seconds
 
     def _server_seconds(self) -> float:
-        if self._server is None:
-            return 0.0
-        processes = [self._server, *self._server.children(recursive=True)]
-        return sum(sum(process.cpu_times()[:2]) for process in processes)
+        return 0.0 if self._server is None else cpu_seconds(self._server)
 
 
-def databases(folder: Path) -> Iterator[tuple[str, Database, psutil.Process | None]]:
+def databases(folder: Path) -> Iterator[tuple[str, Database, int | None]]:
     """Open one database after the other, migrated and with a queue."""
     yield "sqlite", Database(f"sqlite:///{folder / 'stoker.db'}"), None
     with run_postgres(folder / "postgres") as server:
-        shim = None if server.server is None else psutil.Process(server.server._process.pid)  # noqa: SLF001 - no door but this one says which process it is
+        shim = None if server.server is None else server.server._process.pid  # noqa: SLF001 - no door but this one says which process it is
         yield "postgres", Database(server.url), shim
 
 
