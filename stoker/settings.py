@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PREFIX = "STOKER_"
+EXPORT = "export "
 
 
 @dataclass(frozen=True)
@@ -40,3 +41,13 @@ def read_settings() -> Settings:
 def client_environment() -> dict[str, str]:
     """Return the STOKER_* variables, by which a client may be told where the API is."""
     return {name: value for name, value in os.environ.items() if name.startswith(PREFIX) and value}
+
+
+def write_exports(variables: Mapping[str, str]) -> str:
+    """Return lines that give variables to a shell that reads them, and to what it starts."""
+    return "".join(f"{EXPORT}{name}={value}\n" for name, value in variables.items())
+
+
+def read_exports(text: str) -> dict[str, str]:
+    """Return the variables of such lines."""
+    return dict(line.removeprefix(EXPORT).split("=", 1) for line in text.splitlines() if "=" in line)

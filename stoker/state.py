@@ -8,6 +8,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from stoker.settings import read_exports, write_exports
+
 # Held by the supervisor for as long as it lives.
 SUPERVISOR_LOCK = "lock"
 # Held by every process that a supervisor started: it is free when the last of them is gone, even after a kill -9.
@@ -112,14 +114,13 @@ class StateFolder:
     def read_client(self) -> dict[str, str]:
         """What client.env says, or nothing."""
         try:
-            lines = (self.path / "client.env").read_text().splitlines()
+            return read_exports((self.path / "client.env").read_text())
         except FileNotFoundError:
             return {}
-        return dict(line.split("=", 1) for line in lines if "=" in line)
 
     def write_client(self, variables: dict[str, str]) -> None:
         """Tell clients where the API is and what key opens it."""
-        write_private(self.path / "client.env", "".join(f"{name}={value}\n" for name, value in variables.items()))
+        write_private(self.path / "client.env", write_exports(variables))
 
 
 def write_private(path: Path, text: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 
 from stoker.client.errors import StokerError
+from stoker.settings import read_exports
 
 FILE = Path(".stoker", "client.env")
 CHECKOUT = Path(__file__).parents[2]
@@ -61,10 +62,9 @@ def plain_url(url: str) -> str:
 def _nearest(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
     for file in _candidates(environment, folder):
         try:
-            lines = file.read_text(encoding="utf-8").splitlines()
+            return read_exports(file.read_text(encoding="utf-8"))
         except OSError:
             continue
-        return dict(line.split("=", 1) for line in lines if "=" in line)
     return {}
 
 

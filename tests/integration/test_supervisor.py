@@ -67,7 +67,7 @@ def test_clients_find_the_door_and_the_key(tmp_path: Path) -> None:
         it.wait_for_output('curl -sS "$STOKER_URL/v1/jobs"', up)
         client = it.state / "client.env"
         assert stat.S_IMODE(client.stat().st_mode) == 0o600
-        told = dict(line.split("=", 1) for line in client.read_text().splitlines())
+        told = dict(line.removeprefix("export ").split("=", 1) for line in client.read_text().splitlines())
         ports, login = it.run()["ports"], it.seen_environment("api")["STOKER_FLOWER_BASIC_AUTH"]
         assert told == {
             "STOKER_URL": f"http://127.0.0.1:{ports['api']}",

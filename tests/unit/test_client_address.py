@@ -15,7 +15,7 @@ HERE = Address(URL, "sk-file")
 def project(tmp_path: Path) -> Path:
     """A folder in which `make up` has run."""
     (tmp_path / ".stoker").mkdir()
-    (tmp_path / ".stoker" / "client.env").write_text(f"STOKER_URL={URL}\nSTOKER_API_KEY=sk-file\n")
+    (tmp_path / ".stoker" / "client.env").write_text(f"export STOKER_URL={URL}\nSTOKER_API_KEY=sk-file\n")
     (tmp_path / "src" / "deep").mkdir(parents=True)
     return tmp_path
 

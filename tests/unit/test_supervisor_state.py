@@ -2,6 +2,7 @@
 
 import os
 import stat
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,6 +66,13 @@ def test_the_client_file_is_private_whatever_was_there(state: StateFolder) -> No
     state.write_client({"STOKER_URL": "http://127.0.0.1:8000", "STOKER_API_KEY": "sk-a=b"})
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert state.read_client() == {"STOKER_URL": "http://127.0.0.1:8000", "STOKER_API_KEY": "sk-a=b"}
+
+
+def test_what_a_shell_starts_has_the_variables_of_the_client_file(state: StateFolder) -> None:
+    state.write_client({"STOKER_URL": "http://127.0.0.1:8000", "STOKER_API_KEY": "sk-a=b"})
+    command = f". {state.path}/client.env && env"
+    seen = subprocess.run(["/bin/sh", "-c", command], env={}, capture_output=True, text=True, check=True).stdout
+    assert {"STOKER_URL=http://127.0.0.1:8000", "STOKER_API_KEY=sk-a=b"} <= set(seen.splitlines())
 
 
 def test_without_a_client_file_nothing_is_known(state: StateFolder) -> None:
