@@ -1,18 +1,33 @@
 """`make up` as a user sees it: real parts, a first job by copy and paste, data that stays, nothing left behind."""
 
 import json
+import re
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
-from tests.acceptance.platform import PATIENCE_SECONDS, ROOT, Platform, wait_until_gone
+from tests.acceptance.platform import CATALOG, PATIENCE_SECONDS, ROOT, Platform, wait_until_gone
 
 ECHO = {"kind": "text", "model": "echo", "input": {"prompt": "Keep this."}}
 SLOW = {"kind": "text", "model": "echo", "input": {"prompt": "fake:sleep-ms=3000"}}
 WAIT = {"Prefer": "wait=50"}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A platform whose only model loads at once, for tests that start it again."""
+    folder = tmp_path_factory.mktemp("small")
+    echo, *_ = re.split(r"\n(?=\[models\.(?!echo))", CATALOG.read_text())
+    (folder / "models.toml").write_text(echo)
+    made = Platform(folder / ".stoker", folder / "models.toml")
+    made.up()
+    yield made
+    made.call("down")
 
 
 def first_curl(said: str) -> str:
@@ -76,29 +91,29 @@ def test_the_first_job_works_by_copy_and_paste(platform: Platform) -> None:
     assert json.loads(answer.stdout)["status"] == "succeeded"
 
 
-def test_down_and_up_again_keep_jobs_results_and_the_key(platform: Platform) -> None:
-    with platform.http() as client:
+def test_down_and_up_again_keep_jobs_results_and_the_key(small: Platform) -> None:
+    with small.http() as client:
         job = finished_job(client, ECHO)
         result = client.get(job["urls"]["result"], follow_redirects=True).content
-    key, everything = platform.client["STOKER_API_KEY"], platform.processes()
-    assert platform.call("down").returncode == 0
+    key, everything = small.client["STOKER_API_KEY"], small.processes()
+    assert small.call("down").returncode == 0
     wait_until_gone(everything)
-    platform.up()
-    assert platform.client["STOKER_API_KEY"] == key
-    with platform.http() as client:
+    small.up()
+    assert small.client["STOKER_API_KEY"] == key
+    with small.http() as client:
         again = client.get(f"/v1/jobs/{job['id']}").json()
         assert again["output"] == job["output"]
         assert client.get(again["urls"]["result"], follow_redirects=True).content == result
 
 
-def test_kill_9_leaves_nothing_and_the_next_start_finishes_the_job(platform: Platform) -> None:
-    with platform.http() as client:
+def test_kill_9_leaves_nothing_and_the_next_start_finishes_the_job(small: Platform) -> None:
+    with small.http() as client:
         job = client.post("/v1/jobs", json=SLOW).json()
-    everything = platform.processes()
+    everything = small.processes()
     everything[0].kill()
     wait_until_gone(everything)
-    platform.up()
-    with platform.http() as client:
+    small.up()
+    with small.http() as client:
         ended = client.get(f"/v1/jobs/{job['id']}", headers=WAIT).json()
     assert ended["status"] == "succeeded"
 
