@@ -83,6 +83,17 @@ def header(name: str, does: str, schema: JsonObject) -> JsonObject:
     return {"name": name, "in": "header", "description": does, "schema": schema}
 
 
+def query(model: type[BaseModel]) -> JsonObject:
+    """Return the parameters of a route that reads its query by itself, from the model that it reads it with."""
+    fields = model.model_json_schema()["properties"].items()
+    return {
+        "parameters": [
+            {"name": name, "in": "query", "description": said.pop("description"), "schema": said}
+            for name, said in fields
+        ]
+    }
+
+
 PREFER = header(
     "Prefer",
     "`wait=N`: wait up to N seconds (60 at most) for the job's end.",

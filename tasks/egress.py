@@ -30,7 +30,7 @@ ADDRESSES_TRIED = 3
 KEPT_ORIGINS = 256
 KEPT_CONNECTIONS = 8
 KEPT_SECONDS = 10.0
-USER_AGENT = b"Stoker/0.1"
+USER_AGENT = b"Stoker"
 
 Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]
 

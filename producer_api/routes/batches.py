@@ -22,7 +22,7 @@ from producer_api.batch_wishes import (
 from producer_api.body import read_query
 from producer_api.doors import DoorRoute
 from producer_api.jobs import origin_of
-from producer_api.openapi import CALLER, IDEMPOTENCY_KEY, REFERENCE, Responses, door_errors, shape
+from producer_api.openapi import CALLER, IDEMPOTENCY_KEY, REFERENCE, Responses, door_errors, query, shape
 from producer_api.state import Api, api_of
 from schemas.base import JsonObject
 from schemas.batches import BATCH_ENDS
@@ -60,12 +60,6 @@ MADE = {
     **shape(PlainBatchAnswer, 202),
     **door_errors(MalformedError, NotFoundError, TooLargeError, IdempotencyMismatchError, UrlRefusedError),
 }
-LIST: JsonObject = {
-    "parameters": [
-        {"name": name, "in": "query", "description": said.pop("description"), "schema": said}
-        for name, said in BatchQuery.model_json_schema()["properties"].items()
-    ]
-}
 LOOK = {"parameters": [CALLER]}
 SEEN = {**shape(BatchAnswer), **door_errors(NotFoundError)}
 STEERED = {**shape(BatchAnswer), **door_errors(NotFoundError, ConflictError)}
@@ -98,7 +92,7 @@ async def create_batch(request: Request) -> Response:
     return json_answer(batch_view(row) | counts, 202, headers)
 
 
-@router.get("", responses={**shape(BatchList), **door_errors()}, openapi_extra=LIST)
+@router.get("", responses={**shape(BatchList), **door_errors()}, openapi_extra=query(BatchQuery))
 async def list_batches(request: Request) -> Response:
     """List your batches, newest first."""
     api = api_of(request)

@@ -13,7 +13,7 @@ from producer_api.authentication import Scope
 from producer_api.body import read_query
 from producer_api.doors import CLIENT_LEFT, DoorRoute
 from producer_api.files import FileAnswer, FileDeletion, FileList, FileQuery, file_view, page_view
-from producer_api.openapi import CALLER, Responses, door_errors, shape
+from producer_api.openapi import CALLER, Responses, door_errors, query, shape
 from producer_api.state import Api, api_of
 from schemas.base import JsonObject
 from schemas.errors import ConflictError, MalformedError, NotFoundError, TooLargeError, UploadTimeoutError
@@ -33,12 +33,6 @@ FORM: JsonObject = {
     },
 }
 UPLOAD = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM}}}}
-LIST: JsonObject = {
-    "parameters": [
-        {"name": name, "in": "query", "description": said.pop("description"), "schema": said}
-        for name, said in FileQuery.model_json_schema()["properties"].items()
-    ]
-}
 LOOK = {"parameters": [CALLER]}
 CONTENT: Responses = {200: {"description": "The file's bytes, as they were uploaded.", "content": {JSON_LINES: {}}}}
 
@@ -58,7 +52,7 @@ async def create_file(request: Request) -> Response:
         return Response(status_code=CLIENT_LEFT)
 
 
-@router.get("", responses={**shape(FileList), **door_errors()}, openapi_extra=LIST)
+@router.get("", responses={**shape(FileList), **door_errors()}, openapi_extra=query(FileQuery))
 async def list_files(request: Request) -> Response:
     """List your files."""
     api = api_of(request)
