@@ -11,8 +11,9 @@ from schemas.errors import CatalogError, ContentPolicyError
 from schemas.image import ImageInput, SafetyMode, SafetyReport
 from tasks.safety_words import find_banned
 
-SKIN_SHARE = 0.8
-"""A picture of which so much has the hue of skin is blocked."""
+SKIN_SHARE = 0.5
+"""A picture of which so much has the hue of skin is blocked. A brown circle of the demo model has .51 to .62, what it
+draws in other colours at most .40, unless an adapter paints it."""
 SAMPLES_A_SIDE = 32
 LOWEST_CB, HIGHEST_CB, LOWEST_CR, HIGHEST_CR = 77, 127, 133, 173
 """Where the skin of all people lies in the plane of hues, whatever its brightness (Chai and Ngan, 1999)."""

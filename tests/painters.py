@@ -118,6 +118,6 @@ def toy_image_engine(
 def sketch(**fields: Any) -> Model:
     """The demo pipeline with its adapters."""
     adapters = {name: {"source": str(SKETCH / "adapters" / name)} for name in ADAPTERS}
-    image = {"width": 64, "height": 64, "steps": 8, "guidance": 3.0, "preview_every": 2}
+    image = {"width": 64, "height": 64, "steps": 8, "guidance": 3.0, "preview_every": 2, "safety": "basic"}
     common = {"source": str(SKETCH / "weights"), "adapters": adapters, "image": image, "max_in_flight": 16}
     return model("diffusers", "image", **{**common, **fields})

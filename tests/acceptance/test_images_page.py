@@ -32,22 +32,27 @@ def _a_jpeg_and_a_result(said: str) -> bool:
     return '"image-0.jpg"' in said and '"result":"http' in said and '"latency_ms"' in said
 
 
+def _a_refused_prompt_and_a_blocked_picture(said: str) -> bool:
+    return "content_policy_violation" in said and "62% of it have the hue of skin" in said and ".png" not in said
+
+
 RIGHT: list[Callable[[str], bool]] = [
     _saves_and_draws,
     _links_and_a_picture,
     _progress_previews_and_a_picture,
     _a_jpeg_and_a_result,
+    _a_refused_prompt_and_a_blocked_picture,
 ]
 
 
 def test_the_page_has_its_examples_and_its_picture() -> None:
-    assert [language for language, _ in EXAMPLES] == ["sh", "python", "python", "sh"]
+    assert [language for language, _ in EXAMPLES] == ["sh", "python", "python", "sh", "sh"]
     sheet = (ROOT / "docs" / "images.png").read_bytes()
     assert sheet.startswith(b"\x89PNG")
     assert len(sheet) < SHEET_BYTES
 
 
-@pytest.mark.parametrize("number", range(len(RIGHT)), ids=["terminal", "openai", "events", "curl"])
+@pytest.mark.parametrize("number", range(len(RIGHT)), ids=["terminal", "openai", "events", "curl", "safety"])
 def test_an_example_runs_as_written(demo: Platform, tmp_path: Path, number: int) -> None:
     language, code = EXAMPLES[number]
     code = code.replace("bin/stoker", str(ROOT / "bin" / "stoker"))

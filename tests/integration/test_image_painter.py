@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import re
 import warnings
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -252,6 +253,19 @@ async def test_an_adapter_that_would_load_partly_is_refused(tmp_path: Any) -> No
             EngineRefusedError, match=f"The adapter '{name}' (does not fit|cannot be read|holds weights that are no)"
         ):
             real.read_adapter(AdapterFile(name, name, name, path, 8, is_catalog=False))
+
+
+async def test_the_demos_checker_blocks_what_a_prompt_provokes(engine: ImageEngine) -> None:
+    """A disc of skin's hue fills half of the sheet; nobody sees it, nor how it came to be."""
+    given = {"prompt": "a brown circle", "n": 4, "seed": 8, "safety_mode": "block"}
+    *others, finished = await listen(engine, given, kind="image")
+    assert isinstance(finished, Finished)
+    assert finished.output["safety"] == {"mode": "block", "checker": "basic", "blocked": 4}
+    assert all(re.fullmatch(r"\d\d% of it have the hue of skin", one["blocked"]) for one in finished.output["images"])
+    assert not [one for one in others if isinstance(one, Produced)]
+    for prompt in ("a red circle", "an orange heart", "a brown star", "a pink ring"):
+        events = await listen(engine, {**given, "prompt": prompt}, kind="image")
+        assert sum(isinstance(one, Produced) for one in events) == 4, prompt
 
 
 async def test_its_recipe_makes_the_same_picture_again(engine: ImageEngine) -> None:
