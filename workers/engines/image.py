@@ -137,7 +137,7 @@ class ImageEngine:
 
     def _count(self, drawing: Drawing) -> int:
         missing = drawing.missing
-        return missing if missing < 2 else min(missing, self._sizes.limit(drawing.group, None))  # noqa: PLR2004 - one is one
+        return min(missing, self._sizes.limit(drawing.group, None)) if missing > 1 else missing
 
     def _check_can(self, given: ImageInput) -> None:
         if self.state is EngineState.DEAD or self._painter is None:
