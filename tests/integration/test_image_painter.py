@@ -242,6 +242,7 @@ async def test_an_adapter_that_would_load_partly_is_refused(tmp_path: Any) -> No
         "misshapen": {**whole, first: torch.zeros(8, 7)},
         "foreign": {**whole, **{f"text_encoder_2.x.{key}": value for key, value in pair.items()}},
         "stray": {**whole, "something": torch.zeros(1)},
+        "dora": {**whole, "unet.conv_in.dora_scale": torch.ones(32, 1, 1, 1)},
         "empty": {},
         "spoilt": {name: tensor * torch.nan for name, tensor in whole.items()},
     }

@@ -28,6 +28,7 @@ DOWN, UP, ALPHA = ".lora_A.weight", ".lora_B.weight", ".alpha"
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 COMPONENTS = ("unet", "transformer", *TEXT_ENCODERS)
 """The parts of a pipeline that adapters may change."""
+DORA = "it is a DoRA, which this engine does not know"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ def _settings(path: Path) -> JsonObject:
 
 
 def _read(pipeline: Any, given: dict[str, torch.Tensor], metadata: JsonObject) -> dict[tuple[str, str], Change]:
+    if any("dora_scale" in name for name in given):
+        raise Misfit(DORA)  # which the converter below would leave out
     extra = {"unet_config": pipeline.unet.config} if hasattr(pipeline, "unet") else {"return_alphas": True}
     tensors, alphas = pipeline.lora_state_dict(given, **extra)
     tensors = tensors | {key: torch.tensor(float(value)) for key, value in (alphas or {}).items()}
@@ -108,7 +111,7 @@ def _rename(component: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch
 def _pair(model: nn.Module, tensors: dict[str, torch.Tensor], settings: Mapping[str, Any]) -> dict[str, Change]:
     """Bring down, up and alpha of each layer together; nothing may be left over."""
     if settings.get("use_dora"):
-        raise Misfit("it is a DoRA, which this engine does not know")
+        raise Misfit(DORA)
     alphas = {_layer_of(key): tensors.pop(key).item() for key in list(tensors) if key.endswith(ALPHA)}
     layers = dict(model.named_modules())
     changes = {}
