@@ -10,6 +10,9 @@ from schemas.base import JsonObject
 from schemas.events import Envelope, EventType, Token, ToolCallPiece
 from storage.event_log.port import SNAPSHOT_ENTRIES
 
+OVERTAKEN = frozenset({EventType.PROGRESS, EventType.PREVIEW})
+"""Of these, while nobody follows, only the newest is written."""
+
 
 @dataclass(slots=True)
 class _Said:
@@ -51,6 +54,8 @@ class Story:
         """Have an event written soon, or now."""
         self._open.clear()
         self.is_over = event_type is EventType.FINISHED
+        if event_type in OVERTAKEN and not self.is_followed:
+            self._said = [one for one in self._said if one.type is not event_type]
         self._said.append(_Said(event_type, time.time(), data))
         self._note(self, urgent=urgent)
 

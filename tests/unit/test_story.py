@@ -34,6 +34,16 @@ def test_one_answer_is_plain_text() -> None:
     assert [(one.type, one.data) for one in story.take()] == [(EventType.TOKEN, {"text": "안녕"})]
 
 
+@pytest.mark.parametrize(("is_followed", "written"), [(True, [0.1, "a", 0.2, "b", 0.3]), (False, ["b", 0.3])])
+def test_how_far_a_job_is_overtakes_what_nobody_heard(*, is_followed: bool, written: list[float | str]) -> None:
+    story = new_story()
+    story.is_followed = is_followed
+    for said in (0.1, "a", 0.2, "b", 0.3):
+        story.say(EventType.PREVIEW if isinstance(said, str) else EventType.PROGRESS, {"what": said})
+    story.say(EventType.FINISHED, {"what": "end"})
+    assert [(one.seq, one.data["what"]) for one in story.take()] == list(enumerate([*written, "end"], start=1))
+
+
 def test_pieces_of_interleaved_choices_join_their_own() -> None:
     story = new_story()
     for word in ("one", "two", "three"):
