@@ -236,7 +236,7 @@ async def test_a_gigabyte_is_refused_by_its_length_alone(desk: Desk) -> None:
     headers = {"Content-Type": BOUNDARY, "Content-Length": str(1024 * MIB)}
     answer = await desk.client.post("/v1/files", content=body(), headers=headers)
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
-    assert "larger than 200 MiB; send less at once" in answer.json()["error"]["message"]
+    assert "larger than 200 MiB; split it into several" in answer.json()["error"]["message"]
     assert keys(desk) == []
 
 
