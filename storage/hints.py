@@ -25,8 +25,12 @@ from storage.redis import AsyncRedis, SyncRedis, redis_deadline, redis_faults
 
 SICK_SECONDS = 1.0
 """How long hints are dropped unsent after Redis failed once."""
-PAUSE_SECONDS = 0.003
+PAUSE_SECONDS = 0.005
 """How long those wait that come while others have just been sent: a round trip costs more than many messages."""
+
+
+WIDTH_PER_SLOT = 2
+"""How wide a queue's list is for each job that its workers can run at once."""
 
 
 class HintTemplate:
@@ -133,6 +137,13 @@ class Hints:
 class _Waiting:
     width: int
     messages: list[str] = field(default_factory=list)
+    count: int = 0
+
+    def needs_more(self) -> bool:
+        """Count one who wants the queue looked at; a worker that looks takes as many jobs as it has slots."""
+        self.count += 1
+        slots = max(1, self.width // WIDTH_PER_SLOT)
+        return len(self.messages) < min(self.width, -(-self.count // slots))  # Redis would trim what is too wide
 
 
 class AsyncHints:
@@ -147,15 +158,18 @@ class AsyncHints:
         self.dropped = 0
         """How many hints were not sent because Redis was sick; the reconciler sends them again."""
 
-    def send(self, queue: str, *, width: int, args: Sequence[Any] = ()) -> None:
-        """Have a hint sent soon, together with all others of this moment; return at once, whatever Redis does."""
+    def send(self, queue: str, *, width: int) -> None:
+        """Have a hint sent soon, together with all others of this moment; return at once, whatever Redis does.
+
+        Of one moment there are only as many as workers are needed.
+        """
         loop = asyncio.get_running_loop()
         if loop.time() < self._sick_until:
             self.dropped += 1
             return
         waiting = self._waiting.setdefault(queue, _Waiting(width))
-        if len(waiting.messages) < width:  # Redis would trim the others
-            waiting.messages.append(self._templates.render(queue, args))
+        if waiting.needs_more():
+            waiting.messages.append(self._templates.render(queue, ()))
         if self._sending is None or self._sending.done():
             self._sending = loop.create_task(self._send_waiting())
 

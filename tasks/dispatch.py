@@ -13,6 +13,7 @@ from schemas.ids import new_id
 from schemas.jobs import EmbeddingJob, ImageJob, Policy, TextJob
 from storage import queues, workers
 from storage.database import Database
+from storage.hints import WIDTH_PER_SLOT
 from storage.jobs import NewJob
 from storage.queues import Depth, QueueRow
 from storage.workers import WorkerRow
@@ -27,7 +28,6 @@ Request = TextJob | ImageJob | EmbeddingJob
 HINT_TASK = "jobs.run"
 """The task that a hint calls, with its queue as the argument."""
 
-HINTS_PER_SLOT = 2
 COUNTED_JOBS = 1000
 """How far a queue is counted: more than any width of its hints, and enough to be compared with others."""
 LOADS_SECONDS = 1.0
@@ -144,7 +144,7 @@ class Dispatcher:
 
 def hint_width(slots: int) -> int:
     """Return how many hints a queue's list holds at most: enough that no slot idles, few enough to lose."""
-    return HINTS_PER_SLOT * slots
+    return WIDTH_PER_SLOT * slots
 
 
 def declare_queues(database: Database, catalog: Catalog) -> None:
