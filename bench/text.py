@@ -15,6 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from typing import Any
 import psutil
 
 from bench.figures import at
+from bench.processes import cpu_seconds
 from bench.wire import Connection
 from schemas.text import Message, TextInput
 from tasks.prompts import Prompts
@@ -45,6 +47,7 @@ TOPICS = ("a queue", "a worker", "a river", "the sea", "an adapter", "a small ro
 TOKENS, WAVES, CROWDS = 128, 4, (32, 64)
 FIRSTS, FIRST_TOKENS, PAUSE_SECONDS = 200, 8, 0.02
 START_SECONDS = 240.0
+WORKER = "worker-chat-cpu0"
 WAIT = "Prefer: wait=60\r\n"
 
 
@@ -56,6 +59,8 @@ class Crowd:
     platform: list[float] = field(default_factory=list)
     same: int = 0
     compared: int = 0
+    cpu: Counter[str] = field(default_factory=Counter[str])
+    """The seconds that each part of the platform took for these answers."""
 
     @property
     def ratio(self) -> float:
@@ -87,7 +92,9 @@ class PlatformSide:
     def __init__(self, stack: Stack) -> None:
         self._port = int(stack.url.rpartition(":")[2])
         self._headers = {"Authorization": f"Bearer {stack.key}"}
-        self._worker = psutil.Process(stack.keeper.parts["worker-chat-cpu0"].pid)
+        self._pids = {name: part.pid for name, part in stack.keeper.parts.items()}
+        self._pids |= {"redis": stack.servers.redis.pid, "object store": stack.servers.s3.pid}
+        self._worker = psutil.Process(self._pids[WORKER])
 
     async def wave(self, prompts: Sequence[str], clients: int) -> tuple[float, list[str]]:
         """Answer all prompts, so many at once."""
@@ -122,6 +129,14 @@ class PlatformSide:
             raise RuntimeError("an answer had no tokens")
         return took
 
+    def cpu(self) -> Counter[str]:
+        """How many seconds of CPU each part has taken by now; of the worker, what computes is apart."""
+        taken = Counter({name: cpu_seconds(pid) for name, pid in self._pids.items()})
+        front = sum(self._worker.cpu_times()[:2])
+        taken["its engine"] = taken[WORKER] - front
+        taken[WORKER] = front
+        return taken
+
     def mebibytes(self) -> float:
         """What the worker's front process holds, without the one that computes."""
         return float(self._worker.memory_info().rss) / 2**20
@@ -154,7 +169,9 @@ async def compare(bare: BareSide, platform: PlatformSide, rounds: int) -> dict[i
                     answer = await bare.do("wave", prompts=prompts, clients=clients, tokens=TOKENS)
                     seconds, said[side] = answer["seconds"], answer["texts"]
                 else:
+                    before = platform.cpu()
                     seconds, said[side] = await platform.wave(prompts, clients)
+                    crowd.cpu += platform.cpu() - before
                 getattr(crowd, side).append(len(prompts) * TOKENS / seconds)
             crowd.compared += len(prompts)
             crowd.same += sum(one == other for one, other in zip(said["bare"], said["platform"], strict=True))
@@ -228,6 +245,9 @@ def render(
             (f"{clients} clients, tokens/s: whole path", statistics.median(crowd.platform), ""),
             ("  whole path / AsyncLLM, median of pairs", crowd.ratio, ">= 0.90"),
             ("  share of answers that are the same", crowd.same / crowd.compared, "1"),
+        ]
+        lines += [
+            (f"  CPU-ms a job: {name}", 1000 * cpu / crowd.compared, "") for name, cpu in crowd.cpu.most_common()
         ]
     for share, most in ((0.5, 12), (0.99, 40)):
         name = f"p{share * 100:.0f}"
