@@ -9,6 +9,7 @@ from typing import Protocol
 
 from schemas.base import JsonObject
 from schemas.events import EngineEvent
+from tasks.audience import Audience
 
 
 class EngineState(StrEnum):
@@ -32,6 +33,8 @@ class EngineRequest:
     input: JsonObject
     usage: JsonObject = field(default_factory=dict)
     """What it took so far: kept by engines that count while they run, so that a run without an answer counts too."""
+    audience: Audience = field(default_factory=Audience)
+    """Who follows; an engine may spare itself words that nobody hears one by one."""
 
 
 @dataclass(frozen=True, slots=True)

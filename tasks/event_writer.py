@@ -1,8 +1,8 @@
 """Writes what jobs say while they run to the event log: few round trips for many jobs, and never a wait for Redis.
 
 First words and ends are sent at once. What comes between is collected, tokens in one piece: for a few milliseconds
-while somebody follows the job, for longer while nobody does. What all jobs of the process have said by then goes in
-one round trip.
+while somebody follows the job, for longer while nobody does, unless its engine has collected it already. What all jobs
+of the process have said by then goes in one round trip.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class EventWriter:
 
     def note(self, story: Story, *, urgent: bool) -> None:
         """Remember that a story has something to be written."""
-        if not (urgent or story.is_followed):
+        if not urgent and story.audience.is_spared:
             self._unheard[story.job_id, story.attempt] = story
             if self._long_timer is None:
                 self._long_timer = asyncio.get_running_loop().call_later(UNHEARD_SECONDS, self._send_unheard)
@@ -109,7 +109,7 @@ class EventWriter:
                 await self._endure(error)
                 continue
             for story, _ in self._unsent:
-                story.is_followed = story.job_id in appended.followed
+                story.audience.is_there = story.job_id in appended.followed
                 if story.job_id in appended.lost and not story.is_over:
                     story.is_torn = True  # of one that is over, the row tells the end
                     self._noted[story.job_id, story.attempt] = story

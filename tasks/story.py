@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from schemas.base import JsonObject
 from schemas.events import Envelope, EventType, Token, ToolCallPiece
 from storage.event_log.port import SNAPSHOT_ENTRIES
+from tasks.audience import Audience
 
 OVERTAKEN = frozenset({EventType.PROGRESS, EventType.PREVIEW})
 """Of these, while nobody follows, only the newest is written."""
@@ -47,14 +48,13 @@ class Story:
         self.is_torn = False
         """Some of it never reached the log, so all of it must be told once more."""
         self.is_over = False
-        self.is_followed = True
-        """Somebody heard the last words at once, or nobody had the chance yet."""
+        self.audience = Audience()
 
     def say(self, event_type: EventType, data: JsonObject, *, urgent: bool = False) -> None:
         """Have an event written soon, or now."""
         self._open.clear()
         self.is_over = event_type is EventType.FINISHED
-        if event_type in OVERTAKEN and not self.is_followed:
+        if event_type in OVERTAKEN and not self.audience.is_there:
             self._said = [one for one in self._said if one.type is not event_type]
         self._said.append(_Said(event_type, time.time(), data))
         self._note(self, urgent=urgent)

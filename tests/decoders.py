@@ -65,6 +65,8 @@ class ToyDecoder:
     """The requests that run."""
     aborted: set[str] = field(default_factory=set)
     failed: set[str] = field(default_factory=set)
+    paces: list[int] = field(default_factory=list)
+    """How many characters were to be handed out together, one after the other."""
     adapters: list[str] = field(default_factory=list)
     """What is resident."""
     is_dead: bool = False
@@ -106,6 +108,7 @@ class ToyDecoder:
     async def decode(self, name: str, plan: ToyPlan) -> AsyncGenerator[ToyStep, None]:
         """Say it."""
         self.names.add(name)
+        held = ""
         try:
             await self.may_begin.wait()
             for index, character in enumerate(plan.said):
@@ -116,11 +119,19 @@ class ToyDecoder:
                     raise EngineDeadError
                 is_last = index == len(plan.said) - 1
                 reason = "abort" if name in self.aborted | self.failed else "length" if is_last else None
-                yield ToyStep([ToyPiece(character, reason, choice) for choice in range(plan.given.n)])
+                held += character
+                if self.paces[-1:] in ([], [1]) or reason or index == 0:
+                    yield ToyStep([ToyPiece(held, reason, choice) for choice in range(plan.given.n)])
+                    held = ""
                 if reason:
                     return
         finally:
             self.names.discard(name)
+
+    def pace(self, name: str, tokens: int) -> None:
+        """Hold characters back; there is one request in a test of this."""
+        assert name in self.names
+        self.paces.append(tokens)
 
     async def abort(self, name: str) -> None:
         """Have the next step be the last one."""

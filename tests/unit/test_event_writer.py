@@ -152,6 +152,22 @@ async def test_what_nobody_follows_is_written_after_a_while(log: SickLog, writer
     assert [envelope.type for envelope in await log.read("job_1", None)] == ["started", "log"]
 
 
+@pytest.mark.usefixtures("patience")
+async def test_what_an_engine_has_collected_is_not_collected_again(log: SickLog, writer: EventWriter) -> None:
+    story = begin(writer)
+    news: list[bool] = []
+    story.audience.on_change = lambda: news.append(story.audience.is_there)
+    await until(lambda: log.writes == 1)
+    story.say_token(Token("first"))
+    await until(lambda: log.writes == 2)
+    story.say_token(Token(" and many more"))
+    await until(lambda: log.writes == 3)
+    async with log.bell.listen("job_1", to_events=True):
+        story.say_token(Token(" words"))
+        await until(lambda: log.writes == 4)
+    assert news == [False, True]
+
+
 async def test_whoever_comes_late_is_written_for_from_the_next_write_on(
     log: SickLog, writer: EventWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,7 +37,7 @@ def test_one_answer_is_plain_text() -> None:
 @pytest.mark.parametrize(("is_followed", "written"), [(True, [0.1, "a", 0.2, "b", 0.3]), (False, ["b", 0.3])])
 def test_how_far_a_job_is_overtakes_what_nobody_heard(*, is_followed: bool, written: list[float | str]) -> None:
     story = new_story()
-    story.is_followed = is_followed
+    story.audience.is_there = is_followed
     for said in (0.1, "a", 0.2, "b", 0.3):
         story.say(EventType.PREVIEW if isinstance(said, str) else EventType.PROGRESS, {"what": said})
     story.say(EventType.FINISHED, {"what": "end"})

@@ -1,20 +1,22 @@
 """The text engine's books, on a decoder that computes nothing: who is inside, who is stopped, what a death means."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from schemas.errors import AdapterGoneError, CatalogError, EngineDeadError, EngineError, EngineRefusedError
 from schemas.events import Finished, Token
 from tasks.engine import Capacity, EngineRequest, EngineState
-from tests.decoders import ToyDecoder, toy_text_engine
+from tests.decoders import ToyDecoder, ToyPlan, toy_text_engine
 from tests.engines import ToyLibrary, ask, listen, model
 from workers.engines import create_engine
 from workers.engines.catalog_adapters import CatalogAdapters
-from workers.engines.text import TextEngine
+from workers.engines.text import SHORT_CHARACTERS, TextEngine
 
 
 @pytest.fixture
@@ -123,10 +125,33 @@ async def test_leaving_reaches_the_decoder_and_what_was_said_is_counted(
     assert request.usage == {"prompt_tokens": 5, "completion_tokens": 2}
 
 
+@pytest.mark.parametrize(
+    ("given", "threads"),
+    [
+        ({"prompt": "hello"}, 0),
+        ({"prompt": "x" * (SHORT_CHARACTERS + 1), "max_tokens": 1}, 1),
+        ({"prompt": "hello", "response_format": {"type": "json_object"}}, 1),
+    ],
+)
+async def test_what_may_take_long_to_read_does_not_hold_the_others_up(
+    engine: TextEngine, decoder: ToyDecoder, monkeypatch: pytest.MonkeyPatch, given: dict[str, object], threads: int
+) -> None:
+    readers: set[threading.Thread] = set()
+    prepare = decoder.prepare
+
+    def note(*arguments: Any) -> ToyPlan:
+        readers.add(threading.current_thread())
+        return prepare(*arguments)
+
+    monkeypatch.setattr(decoder, "prepare", note)
+    await ask(engine, given, kind="text")
+    assert len(readers - {threading.current_thread()}) == threads
+
+
 async def test_a_request_that_is_aborted_while_it_is_read_never_begins(
     engine: TextEngine, decoder: ToyDecoder
 ) -> None:
-    running = asyncio.create_task(listen(engine, {"prompt": "hello"}, kind="text"))
+    running = asyncio.create_task(listen(engine, {"prompt": "hello" * SHORT_CHARACTERS}, kind="text"))
     await asyncio.sleep(0)
     await engine.abort("job_1")
     assert await running == []

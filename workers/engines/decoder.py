@@ -203,6 +203,12 @@ class VllmDecoder:
         finally:
             await outputs.aclose()
 
+    def pace(self, name: str, tokens: int) -> None:
+        """Have a request's tokens handed out so many together from now on."""
+        running = self._llm.output_processor
+        for own_name in running.external_req_ids.get(name, ()):
+            running.request_states[own_name].stream_interval = tokens
+
     async def abort(self, name: str) -> None:
         """End a request; its last output says `abort`."""
         with suppress(CoreDeadError):

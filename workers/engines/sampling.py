@@ -8,9 +8,7 @@ from typing import Any
 from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
 from schemas.text import ResponseFormat, SchemaFormat, TextInput
-
-AT_ONCE = 1_000_000
-"""Nobody listens, so outputs are this many tokens apart; the first token comes alone all the same."""
+from workers.engines.pacing import AT_ONCE, EACH
 
 
 def sampling(given: TextInput, max_tokens: int, defaults: Mapping[str, Any], **more: Any) -> SamplingParams:
@@ -32,7 +30,7 @@ def sampling(given: TextInput, max_tokens: int, defaults: Mapping[str, Any], **m
         seed=given.seed,
         stop=given.stop,
         output_kind=RequestOutputKind.DELTA,
-        stream_interval=None if given.stream else AT_ONCE,
+        stream_interval=EACH if given.stream else AT_ONCE,
         skip_clone=True,
         **more,
     )

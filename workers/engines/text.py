@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from pydantic import ValidationError
@@ -20,16 +21,20 @@ from schemas.errors import EngineDeadError, EngineError, EngineRefusedError
 from schemas.events import EngineEvent, Finished, Token, ToolCallPiece
 from schemas.text import TextInput
 from tasks.adapters import AdapterFile, AdapterSource
+from tasks.audience import Audience
 from tasks.engine import Capacity, EngineRequest, EngineState
 from tasks.logs import get_logger
 from workers.engines.adapters import Residents
 from workers.engines.answer import Answer, as_output
 from workers.engines.intake import Intake, Visit
 from workers.engines.options import read_options
+from workers.engines.pacing import Pacing, Turn
 from workers.engines.text_options import TextOptions
 
 CHARACTERS_PER_TOKEN = 4
 """What a prompt weighs at the gate before its tokens are counted."""
+SHORT_CHARACTERS = 2_000
+"""A plain prompt up to this long is read at once: that takes less than a thread's wake-ups do."""
 STEPS_AHEAD = 2
 """So many of the largest steps may wait to be read."""
 UNKNOWN = 1
@@ -111,6 +116,9 @@ class Decoder(Protocol):
     def decode(self, name: str, plan: Any) -> AsyncGenerator[Any, None]:
         """Yield Steps; closing it aborts."""
 
+    def pace(self, name: str, tokens: int) -> None:
+        """Have a running request's tokens handed out so many together; its first and last ones come all the same."""
+
     async def abort(self, name: str) -> None:
         """End a request; its last step says `abort`."""
 
@@ -130,6 +138,8 @@ class Conversation:
         self.usage = request.usage
         self.visit = visit
         self.is_aborted = False
+        self.is_plain = given.n == 1
+        """One answer that is all text: what is handed out together need not be told apart."""
         self.answers = [Answer() for _ in range(given.n)]
         self._last: Step | None = None
         self._readers: list[Reader | None] = [None] * given.n
@@ -139,6 +149,7 @@ class Conversation:
         self.visit.count(len(plan.tokens))
         self.usage |= {"prompt_tokens": len(plan.tokens), "completion_tokens": 0}
         if plan.tools is not None:
+            self.is_plain = False
             self._readers = [plan.tools.reader(choice, plan.tokens) for choice in range(self.given.n)]
 
     def hear(self, step: Step) -> Iterator[Token | ToolCallPiece]:
@@ -147,8 +158,9 @@ class Conversation:
         if is_silent:
             self.visit.begin()
         self._last = step
+        self.usage["completion_tokens"] += sum(len(piece.token_ids) for piece in step.outputs)
+        self.count()
         for piece in step.outputs:
-            self.usage["completion_tokens"] += len(piece.token_ids)
             if piece.finish_reason in (ABORTED, FAILED) and not self.is_aborted:
                 raise EngineError("The engine broke this answer off; what it had said is void.")
             answer = self.answers[piece.index]
@@ -159,6 +171,11 @@ class Conversation:
                 yield said
         if is_silent:
             yield Token("")
+
+    def count(self) -> None:
+        """Count what was produced by now, whether it has been handed out or not."""
+        if self.is_plain and self._last is not None and self._last.metrics is not None:
+            self.usage["completion_tokens"] = self._last.metrics.num_generation_tokens  # they grow with each token
 
     def finish(self) -> Finished:
         """Return the end, with the figures of the last step."""
@@ -188,6 +205,7 @@ class TextEngine:
         self._slots = model.max_in_flight
         self._intake = Intake(model.max_in_flight, self._options.waiting_tokens or UNKNOWN)
         self._inside: dict[str, Conversation] = {}
+        self._pacing = Pacing()
         self._reading = ThreadPoolExecutor(1, "read")
         self._compiling = ThreadPoolExecutor(COMPILERS, "compile")
         self._residents = Residents[Any](
@@ -227,19 +245,23 @@ class TextEngine:
             async with self._residents.hold([given.adapter] if given.adapter else []) as held:
                 decoder = self._living()
                 adapters = [adapter for _, adapter in held]
-                plan: Plan = await self._in_thread(decoder.prepare, given, *adapters)
+                plan = await self._prepare(decoder, given, adapters)
                 conversation.begin(plan)
                 if plan.is_structured:
                     await self._compile(decoder, plan)
                 if conversation.is_aborted:
                     return
                 async with aclosing(decoder.decode(conversation.name, plan)) as steps:
-                    async for step in steps:
-                        for said in conversation.hear(step):
-                            yield said
+                    with self._turn(decoder, conversation, request.audience) as turn:
+                        async for step in steps:
+                            for said in conversation.hear(step):
+                                yield said
+                            if turn is not None:
+                                turn.rest()
                 if not conversation.is_aborted:
                     yield conversation.finish()
         finally:
+            conversation.count()
             visit.leave()
             if self._inside.get(request.job_id) is conversation:
                 del self._inside[request.job_id]
@@ -267,6 +289,21 @@ class TextEngine:
             await self._in_thread(decoder.close)
         for threads in (self._reading, self._compiling):
             threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _prepare(self, decoder: Decoder, given: TextInput, adapters: Sequence[Any]) -> Plan:
+        is_plain = not given.tools and given.response_format is None
+        if is_plain and len(given.text) <= SHORT_CHARACTERS:
+            plan: Plan = decoder.prepare(given, *adapters)
+            return plan
+        return await self._in_thread(decoder.prepare, given, *adapters)
+
+    def _turn(
+        self, decoder: Decoder, conversation: Conversation, audience: Audience
+    ) -> AbstractContextManager[Turn | None]:
+        """Have a request speak for those who follow it, where its words may come together."""
+        if not (conversation.is_plain and conversation.given.stream):
+            return nullcontext()
+        return self._pacing.turn(audience, partial(decoder.pace, conversation.name))
 
     async def _load_adapter(self, file: AdapterFile) -> Any:
         if self._dropping:  # their places are counted on
