@@ -5,6 +5,7 @@ import hashlib
 import os
 import secrets
 import time
+import unicodedata
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -126,6 +127,16 @@ def test_names_may_be_in_any_script(store: ObjectStore, name: str) -> None:
     store.put(key, b"picture", "image/png")
     assert store.get(key) == b"picture"
     assert keys(store, job_prefix("job_1")) == [key]
+
+
+def test_names_that_look_the_same_are_not(store: ObjectStore) -> None:
+    """A store that takes them for each other must compare a new name with all that are there."""
+    composed, decomposed = (unicodedata.normalize(form, "a/é") for form in ("NFC", "NFD"))
+    store.put(composed, b"composed", TEXT)
+    assert store.head(decomposed) is None
+    store.put(decomposed, b"decomposed", TEXT)
+    assert keys(store, "a/") == [decomposed, composed]
+    assert store.get(composed) == b"composed"
 
 
 def test_delete_takes_some_leaves_others_and_minds_no_missing_ones(store: ObjectStore) -> None:
