@@ -147,7 +147,6 @@ async def test_a_picture_says_how_it_was_made(engine: ImageEngine) -> None:
         "scheduler": "ddim",
         "adapters": [{"id": "lora_a", "strength": 0.5, "sha256": "a"}],
         "model": "m",
-        "source": "builtin",
         "revision": "main",
         "seed": 6,
     }
