@@ -33,8 +33,8 @@ def library() -> ToyLibrary:
 
 @pytest.fixture
 async def engine(painter: ToyPainter, library: ToyLibrary) -> AsyncIterator[ImageEngine]:
-    """An engine with 100 slots, ready."""
-    made = toy_image_engine(painter, 100, library)
+    """An engine with 100 slots, ready, whose batches are as large however slow this machine is."""
+    made = toy_image_engine(painter, 100, library, batch_seconds=3600)
     await made.load()
     await made.warm_up(None)
     yield made
