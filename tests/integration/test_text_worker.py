@@ -27,12 +27,12 @@ engine = "vllm"
 source = "{source}"
 devices = ["cpu0", "cpu1"]
 max_in_flight = 8
-context_length = 2048
+context_length = 4096
 warm_up = {{ prompt = "hello", max_tokens = 2, temperature = 0 }}
 options = {{ kv_cache_gib = 0.0625 }}
 """
 START_SECONDS = 120.0
-TOKENS = 1500
+TOKENS = 4000
 FIRST_CHARACTERS = 20
 
 
