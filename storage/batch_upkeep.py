@@ -17,6 +17,7 @@ from storage.tables import batch_lines, queues, workers
 
 UPKEEP_LINES = 5_000
 """Rows per statement, so that a large batch does not hold the writers up for long."""
+WAITING_LINE = batch_lines.c.status.in_([LineStatus.QUEUED, LineStatus.HELD])
 QUEUED_LINE = batch_lines.c.status == sa.literal_column(f"'{LineStatus.QUEUED.value}'")
 
 
@@ -83,8 +84,11 @@ def fail_removed_models(connection: sa.Connection, known: Sequence[str]) -> int:
 
 
 def move(connection: sa.Connection, source: str, target: str, limit: int = UPKEEP_LINES) -> int:
-    """Give waiting lines of a queue to a sibling, up to limit; their rank stays."""
-    waiting = sa.select(batch_lines.c.id).where(batch_lines.c.queue == source, QUEUED_LINE).limit(limit)
+    """Give waiting lines of a queue to a sibling, up to limit; their rank stays.
+
+    Those of paused batches go with the others: nobody would look for them here when their batch is resumed.
+    """
+    waiting = sa.select(batch_lines.c.id).where(batch_lines.c.queue == source, WAITING_LINE).limit(limit)
     which = batch_lines.c.id.in_(waiting.with_for_update(skip_locked=True))
     return connection.execute(sa.update(batch_lines).where(which).values(queue=target)).rowcount
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from schemas.files import Purpose
 from schemas.ids import new_id
 from storage import batch_lines, batch_upkeep, batch_work, batches, files, queues, workers
-from storage.batch_lines import LineRelease
+from storage.batch_lines import LineClaim, LineRelease
 from storage.batch_work import NewLine
 from storage.batches import BatchRow
 from storage.database import Database
@@ -195,3 +195,13 @@ def test_lines_move_to_a_sibling_and_are_counted_where_they_wait(database: Datab
     assert database.transact(lambda connection: batch_upkeep.move(connection, *names)) == 4
     assert database.read(lambda connection: queues.claimable_up_to(connection, 3))[names[1]].lines == 3
     assert database.read(lambda c: c.execute(sa.select(sa.func.count()).select_from(lines_table)).scalar()) == 5
+
+
+def test_lines_of_a_paused_batch_move_too_and_run_there_when_it_goes_on(database: Database) -> None:
+    row, sibling = add(database, lines=3), "text.echo.cpu1"
+    database.transact(lambda connection: batches.set_paused(connection, row.id, CALLER, paused=True))
+    assert database.transact(lambda connection: batch_upkeep.move(connection, QUEUE, sibling)) == 3
+    assert statuses(database) == {"held": 3}
+    database.transact(lambda connection: batches.set_paused(connection, row.id, CALLER, paused=False))
+    assert claim(database, 5) == []
+    assert len(database.write(batch_lines.claim, LineClaim(sibling, "worker_a", 5))) == 3
