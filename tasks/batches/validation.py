@@ -12,7 +12,7 @@ from schemas.batches import Endpoint, Flaw
 from schemas.catalog import Catalog, Model
 from schemas.errors import NotFoundError, StokerError
 from schemas.files import JSON_LINES
-from storage import batch_work
+from storage import batch_work, queues
 from storage.batch_work import NewLine
 from storage.database import Database
 from storage.objects.port import ObjectStore, answer_key, chunk_key, file_key
@@ -124,10 +124,14 @@ class Validation:
     def _queue_of(self, model: Model) -> str:
         """Give the placements of a model their turns; whoever is done early takes from the others."""
         if model.alias not in self._turns:
-            self._turns[model.alias] = cycle(
-                [place.queue for place in placements_of(model) for _ in range(LINES_PER_TURN)]
-            )
+            self._turns[model.alias] = cycle([one for one in self._open(model) for _ in range(LINES_PER_TURN)])
         return next(self._turns[model.alias])
+
+    def _open(self, model: Model) -> list[str]:
+        """Return a model's queues without the paused ones, from which nobody takes; all when all are paused."""
+        paused = {row.name for row in self._database.read(queues.all_queues) if row.paused}
+        found = [place.queue for place in placements_of(model)]
+        return [queue for queue in found if queue not in paused] or found
 
     def _refuse(self, line: bytes, index: int, error: StokerError) -> None:
         answer_id = new_answer_id()

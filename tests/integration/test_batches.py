@@ -6,13 +6,14 @@ import pytest
 import sqlalchemy as sa
 
 from schemas.batches import Endpoint
-from storage import batch_lines, batches
+from storage import batch_lines, batches, queues
 from storage.batch_lines import LineClaim
 from storage.database import Database
 from storage.objects.port import batch_prefix
 from storage.tables import batch_lines as lines_table
 from tasks.attempt import Reason
 from tasks.batches.answers import Answers
+from tasks.dispatch import declare_queues
 from tests.contract.sql import CALLER, QUEUE
 from tests.integration.batches import Office, as_file, chat_line, chat_lines, lines_of, names, run
 from tests.integration.bench import CATALOG, Bench
@@ -37,6 +38,15 @@ def test_every_line_is_in_the_output_once_and_in_the_order_of_the_file(bench: Be
     assert row.completion_tokens == sum(line["response"]["body"]["usage"]["completion_tokens"] for line in output)
     assert row.prompt_tokens > 0
     assert (office.errors(batch_id), row.error_file_id) == ([], None)
+
+
+def test_lines_go_to_no_paused_queue_while_another_is_open(bench: Bench, office: Office) -> None:
+    declare_queues(bench.database, CATALOG)
+    for name, expected in ((QUEUE, {"text.echo.cpu1"}), ("text.echo.cpu1", {QUEUE, "text.echo.cpu1"})):
+        bench.database.transact(lambda connection, name=name: queues.pause(connection, name, paused=True))  # type: ignore[misc]  # bound
+        office.publish(chat_lines(["hello"] * 200))
+        assert set(office.hinted) == expected  # when all are paused, all get some
+        office.hinted.clear()
 
 
 def test_what_ran_leaves_nothing_but_its_files(bench: Bench, office: Office) -> None:
