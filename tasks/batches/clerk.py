@@ -20,6 +20,7 @@ from tasks.batches.assembly import Assembly
 from tasks.batches.hold import Hold, LetGoError
 from tasks.batches.validation import Validation
 from tasks.logs import get_logger
+from tasks.routing import parse_queue
 from tasks.settings import TaskSettings
 
 LOOK_SECONDS = 1.0
@@ -114,6 +115,6 @@ class Clerk:
         catalog = self._read_catalog()
         queues = Validation(self._database, self._objects, catalog, hold, self._settings.max_batch_lines).run()
         for queue in queues:
-            self._hint(queue, catalog.models[queue.split(".")[1]].max_in_flight)
+            self._hint(queue, catalog.models[parse_queue(queue).model].max_in_flight)
         if not queues:
             self._on_end()
