@@ -67,14 +67,19 @@ class AdapterDisk:
         try:
             path = await asyncio.shield(self._bring(row, name))
         except BaseException:
-            self._held[name] -= 1
+            self._let_go(name)
             raise
         return AdapterFile(row.id, row.name, name, path, row.rank or 0, is_catalog=False)
 
     def release(self, file: AdapterFile) -> None:
         """Let the disk have the room of a fetched adapter when it needs it."""
         if not file.is_catalog:
-            self._held[file.sha256] -= 1
+            self._let_go(file.sha256)
+
+    def _let_go(self, name: str) -> None:
+        self._held[name] -= 1
+        if not self._held[name]:
+            del self._held[name]
 
     async def _find(self, adapter_id: str) -> AdapterRow:
         """Return a row; deleted ones stay until no unfinished job names them, and rows never change."""
@@ -174,6 +179,7 @@ class AdapterDisk:
                 break
             shutil.rmtree(self._folder / other, ignore_errors=True)
             del sizes[other]
+            self._checked.pop(other, None)
 
     def _touch(self, name: str, size: int) -> None:
         sizes = self._look()
