@@ -64,7 +64,7 @@ class Pacing:
             self._timer = asyncio.get_running_loop().call_later(QUIET_SECONDS, self._let_speak)
 
     def _let_speak(self) -> None:
-        for turn in self._turns:
-            turn.speak()
         self._timer = None
         self._wait()
+        for turn in self._turns:
+            turn.speak()
