@@ -17,9 +17,10 @@ from schemas.catalog import Model
 from schemas.errors import ModelNotFoundError
 from schemas.jobs import Kind
 from storage.adapters import AdapterRow
+from tasks.adapter_names import check_variant
 from tasks.dispatch import QueueLoad, resident_on
 from tasks.engine import EngineState
-from tasks.routing import find_variant, placements_of
+from tasks.routing import placements_of, split_variant
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -39,8 +40,10 @@ async def list_models(api: ApiHere, key: Reader) -> Response:
 
 @router.get("/{alias}", responses=answers(200, ModelAnswer, ModelNotFoundError))
 async def get_model(api: ApiHere, key: Reader, alias: str) -> Response:
-    """Look at one model."""
-    model, adapter = find_variant(api.services.catalog, alias)
+    """Look at one model, also as `model:adapter` with an uploaded adapter that the caller may use."""
+    catalog = api.services.catalog
+    await check_variant(api.services.database, catalog, alias, key.caller_id)
+    model, adapter = split_variant(catalog, alias)
     uploaded = await api.loras.uploaded(key.caller_id)
     return json_answer(model_view(model, await api.dispatcher.loads(), adapter, uploaded))
 
@@ -69,7 +72,7 @@ def model_view(
         "owned_by": OWNER,
         "kind": model.kind,
         "engine": model.engine,
-        "description": model.adapters[adapter].description if adapter else model.description,
+        "description": _describe(model, adapter),
         "languages": model.languages,
         "placements": [
             {"device": place.device, "queue": place.queue, "state": state_of(loads.get(place.queue, QueueLoad()))}
@@ -81,6 +84,12 @@ def model_view(
         "max_in_flight": model.max_in_flight,
         "timeout_seconds": model.timeout_seconds,
     }
+
+
+def _describe(model: Model, adapter: str | None) -> str:
+    if adapter is None:
+        return model.description
+    return model.adapters[adapter].description if adapter in model.adapters else ""
 
 
 def state_of(load: QueueLoad) -> str:

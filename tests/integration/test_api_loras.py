@@ -299,6 +299,18 @@ async def test_where_an_adapter_is_in_memory_is_shown(desk: Desk) -> None:
     assert [one["name"] for one in strangers.json()["adapters"]] == ["night"]
 
 
+async def test_a_model_with_an_uploaded_adapter_can_be_looked_at_by_those_who_may_use_it(desk: Desk) -> None:
+    made, address = await add(desk), "/v1/models/sketch:comic"
+    model = (await desk.client.get(address)).json()
+    told = ("id", "base_model", "description", "adapters")
+    assert [model[name] for name in told] == ["sketch:comic", "sketch", "", []]
+    assert (await desk.client.get(f"/v1/models/sketch:{made['id']}")).status_code == 200
+    strangers = await desk.client.get(address, headers=desk.bearer("somebody"))
+    assert (strangers.status_code, strangers.json()["error"]["code"]) == (404, "model_not_found")
+    await desk.client.delete(f"/v1/loras/{made['id']}")
+    assert (await desk.client.get(address)).status_code == 404
+
+
 async def test_a_job_goes_where_its_adapters_are_in_memory(desk: Desk) -> None:
     made = await add(desk)
     desk.worker("image.sketch.cpu0", slots=64).beat(engine={"adapters": ["night"]})
