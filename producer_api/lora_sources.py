@@ -59,8 +59,9 @@ class LoraSources:
 
     async def _pieces(self, url: str) -> AsyncGenerator[bytes, None]:
         if url.startswith(BUCKET):
-            async for piece in self._read(*self._open_bucket(url)):
-                yield piece
+            async with aclosing(self._read(*self._open_bucket(url))) as pieces:
+                async for piece in pieces:
+                    yield piece
             return
         if not url.startswith("https://"):
             raise UrlRefusedError("An adapter is fetched from an https:// address, or from a bucket that is listed.")
@@ -135,8 +136,8 @@ class LoraSources:
             alpha=float(row.config) if row.config else None,
             shared=row.caller_id == EVERYBODY,
         )
-        pieces = self._read(self._services.objects, awaited_key(row.id))
-        made = await self._loras.take(pieces, wanted, row.id, key, row.sha256)
+        async with aclosing(self._read(self._services.objects, awaited_key(row.id))) as pieces:
+            made = await self._loras.take(pieces, wanted, row.id, key, row.sha256)
         with suppress(FaultError):  # the sweep finds what is left
             await self._loras.run(self._services.objects.delete, [awaited_key(row.id)])
         return made
