@@ -16,6 +16,7 @@ from storage.database import Database
 from storage.hints import WIDTH_PER_SLOT
 from storage.jobs import NewJob
 from storage.queues import Depth, QueueRow
+from storage.rows import from_json
 from storage.workers import WorkerRow
 from tasks.engine import EngineState
 from tasks.freshness import Fresh
@@ -71,7 +72,8 @@ def stays(worker: WorkerRow) -> bool:
 
 def _measure(row: QueueRow, living: Sequence[WorkerRow], depth: Depth) -> QueueLoad:
     staying = [worker for worker in living if stays(worker)]
-    times = [time for time in (percentiles(worker, "run_ms").get("p50") for worker in staying) if time is not None]
+    told = [from_json(worker.stats) or {} for worker in staying]
+    times = [time for time in (stats.get("run_ms", {}).get("p50") for stats in told) if time is not None]
     return QueueLoad(
         paused=bool(row.paused),
         slots=sum(worker.slots for worker in staying),
@@ -79,20 +81,14 @@ def _measure(row: QueueRow, living: Sequence[WorkerRow], depth: Depth) -> QueueL
         waiting=depth.claimable + depth.suspects,
         run_ms=sum(times) / len(times) if times else None,
         states=frozenset(worker.state for worker in staying),
-        adapters=frozenset().union(*(resident_adapters(worker) for worker in staying)),
+        adapters=frozenset(one for stats in told for one in (stats.get("engine") or {}).get("adapters", ())),
     )
 
 
 def percentiles(worker: WorkerRow, name: str) -> dict[str, float]:
     """Return what a worker has measured, such as its `wait_ms`: a percentile for each of its names."""
-    measured: dict[str, float] = json.loads(worker.stats).get(name, {}) if worker.stats else {}
+    measured: dict[str, float] = (from_json(worker.stats) or {}).get(name, {})
     return measured
-
-
-def resident_adapters(worker: WorkerRow) -> frozenset[str]:
-    """Return the ids of the adapters that a worker has in memory, as far as its last beat knew."""
-    stats = json.loads(worker.stats) if worker.stats else {}
-    return frozenset((stats.get("engine") or {}).get("adapters", ()))
 
 
 def resident_on(model: Model, adapter_id: str, loads: Mapping[str, QueueLoad]) -> list[str]:
