@@ -6,8 +6,6 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from schemas.base import JsonObject
-
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
@@ -90,11 +88,6 @@ class ClaimedJob:
     max_new_tokens: int | None
     input: str | None
     object_key: str | None
-
-    def read_input(self, text: str) -> JsonObject:
-        """Parse the input that admission stored."""
-        value: JsonObject = json.loads(text)
-        return value
 
 
 @dataclass(frozen=True, slots=True)

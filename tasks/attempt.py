@@ -21,7 +21,7 @@ from storage import claims, jobs
 from storage.claims import Ending, Release
 from storage.database import Database
 from storage.objects.port import ObjectStore, object_key
-from storage.rows import ClaimedJob, to_json
+from storage.rows import ClaimedJob, from_json, to_json
 from tasks.engine import Engine, EngineRequest
 from tasks.event_writer import EventWriter
 from tasks.gate import Place
@@ -145,7 +145,8 @@ class Attempt:
         text, key = self.job.input, self.job.object_key
         if text is None and key is not None:
             text = (await insist(lambda: self._in_thread(lambda: self._workplace.objects.get(key)))).decode()
-        return self.job.read_input(text or "{}")
+        given: JsonObject = from_json(text) or {}
+        return given
 
     def _files(self, output: bytes) -> list[Produced]:
         if self.job.kind == Kind.IMAGE:

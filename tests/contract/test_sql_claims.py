@@ -1,5 +1,6 @@
 """Claiming, finishing and giving back jobs, on SQLite and on Postgres."""
 
+import json
 import time
 from dataclasses import replace
 
@@ -42,7 +43,7 @@ def test_a_claim_tells_the_worker_all_it_needs(database: Database) -> None:
     assert {name: getattr(claimed, name) for name in same} == {name: getattr(stored, name) for name in same}
     assert (stored.status, stored.owner, stored.attempt) == ("running", "worker_a", 1)
     assert stored.started_at == pytest.approx(time.time(), abs=5)
-    assert claimed.read_input(claimed.input or "") == {"prompt": "hello"}
+    assert json.loads(claimed.input or "") == {"prompt": "hello"}
 
 
 def test_the_smallest_rank_is_claimed_first(database: Database) -> None:
