@@ -10,6 +10,7 @@ from producer_api.admission import REQUEST
 from producer_api.app import route_app
 from producer_api.openapi import EXAMPLES
 from schemas.base import JsonObject
+from tests.architecture.source import project
 
 AGREED = Path(__file__).with_name("openapi.json")
 UPDATE = "Look at the difference; if it is meant: python -m producer_api openapi > tests/architecture/openapi.json"
@@ -30,6 +31,10 @@ def operations(described: JsonObject) -> Iterator[tuple[str, JsonObject]]:
 
 def test_the_interface_is_the_agreed_one(described: JsonObject) -> None:
     assert described == json.loads(AGREED.read_text()), UPDATE
+
+
+def test_its_version_is_the_projects(described: JsonObject) -> None:
+    assert described["info"]["version"] == project()["project"]["version"]
 
 
 def test_every_operation_has_a_name_and_a_sentence(described: JsonObject) -> None:
