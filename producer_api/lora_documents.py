@@ -10,6 +10,7 @@ from schemas.base import JsonObject, Strict
 from schemas.catalog import Alias
 from schemas.jobs import Kind
 from storage.adapters import EVERYBODY, AdapterFilter, AdapterRow
+from tasks.loras.metadata import LARGEST_ALPHA
 from tasks.views import moment
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -21,7 +22,7 @@ class LoraFields(Strict):
     model: str = Field(min_length=1, max_length=128, description="The model that it is for.")
     name: Alias = Field(description="What you want to call it: small letters, digits and hyphens.")
     alpha: float | None = Field(
-        None, gt=0, le=65_536, description="Of a text adapter: `lora_alpha` in its adapter_config.json."
+        None, gt=0, le=LARGEST_ALPHA, description="Of a text adapter: `lora_alpha` in its adapter_config.json."
     )
     shared: bool = Field(default=False, description="Let everybody use it; for admins.")
 

@@ -23,7 +23,7 @@ from storage.objects.port import file_key
 from storage.objects.writer import ObjectWriter, Written
 
 PLACES = 8
-"""So many files, and as many adapters, are read at once: each may hold 5 MiB in memory. Others wait in their sockets."""
+"""So many files, and as many adapters, are read at once: each may hold 5 MiB in memory. Others wait in sockets."""
 PLACES_EACH = 4
 """So many of them one caller may hold: slow lines of his are not everybody's."""
 PLACE_SECONDS = 30.0

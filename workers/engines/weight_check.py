@@ -15,13 +15,13 @@ from torch import Tensor
 from schemas.errors import EngineRefusedError
 from tasks.adapters import AdapterFile
 from tasks.loras.configs import FILE
+from tasks.loras.metadata import LARGEST_ALPHA
 
 LARGEST_WEIGHT = 1_000
 """Weights of real adapters are below 10."""
 LARGEST_CHANGE = 10_000
 """Of a layer, as its two matrices' norms and their scale multiplied: real adapters, ours and those that PEFT begins
 with, stay below 100. From 150 on our demo model writes gibberish, from some 100 million on nothing at all."""
-LARGEST_ALPHA = 65_536
 ALPHA = ".alpha"
 UPS = {".lora_B.": ".lora_A.", ".up.weight": ".down.weight", ".lora_up.": ".lora_down."}
 """What tells the second matrix of a layer, and what the first one has in its place."""
