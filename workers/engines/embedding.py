@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from schemas.base import JsonObject, Strict
 from schemas.catalog import Model
@@ -25,6 +25,7 @@ from schemas.events import EngineEvent, ProgressMade
 from tasks.engine import Capacity, EngineRequest, EngineState
 from tasks.logs import get_logger
 from workers.engines.batching import Batchable, Lanes, Piece, StepBudget, padded_tokens
+from workers.engines.inputs import read_input
 from workers.engines.memory import trim_malloc
 from workers.engines.options import read_options
 from workers.engines.vectors import answer
@@ -151,7 +152,7 @@ class EmbeddingEngine:
 
     async def run(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
         """Run a request in the company of all others."""
-        given = _read_input(request)
+        given = read_input(request, EmbeddingInput.model_validate)
         job = Job(sum(map(len, given.texts)) // CHARACTERS_PER_TOKEN)
         self._inside[request.job_id] = job
         try:
@@ -308,14 +309,6 @@ def _name_text(result: Vectors | Exception, index: int) -> Vectors | Exception:
     if isinstance(result, Exception):
         return EngineError(f"The engine failed at text {index} (counted from 0).")
     return result
-
-
-def _read_input(request: EngineRequest) -> EmbeddingInput:
-    try:
-        return EmbeddingInput.model_validate(request.input)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise EngineRefusedError(f"The input does not fit the kind '{request.kind}': {first['msg']}.") from None
 
 
 def create(model: Model, device: str, locate: Callable[[str], str], *_: object) -> EmbeddingEngine:

@@ -21,8 +21,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator
+from functools import partial
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from schemas.base import JsonObject, Strict
 from schemas.catalog import Model
@@ -30,6 +31,7 @@ from schemas.errors import EngineDeadError, EngineError, EngineRefusedError
 from schemas.events import EngineEvent
 from tasks.engine import Capacity, EngineRequest, EngineState
 from workers.engines.fake_output import Script, expected_artifacts, expected_output, write_script
+from workers.engines.inputs import read_input
 from workers.engines.options import read_options
 
 __all__ = ["FakeEngine", "FakeOptions", "expected_artifacts", "expected_output"]
@@ -192,8 +194,4 @@ def create(model: Model, *_: object) -> FakeEngine:
 
 
 def _read_script(request: EngineRequest) -> Script:
-    try:
-        return write_script(request.kind, request.input)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise EngineRefusedError(f"The input does not fit the kind '{request.kind}': {first['msg']}.") from None
+    return read_input(request, partial(write_script, request.kind))

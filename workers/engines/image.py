@@ -13,8 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
-
 from schemas.base import JsonObject
 from schemas.catalog import Model
 from schemas.errors import EngineDeadError, EngineError, EngineRefusedError
@@ -28,6 +26,7 @@ from workers.engines.adapters import Residents
 from workers.engines.drawing import Drawing, Glimpse, Painted
 from workers.engines.image_batching import BatchSizes, Canvas, Group, Turns
 from workers.engines.image_options import ImageOptions
+from workers.engines.inputs import read_input
 from workers.engines.options import read_options
 from workers.engines.painting import AbandonedError, Look, MemoryShortError, Painter
 from workers.engines.pictures import PREVIEW_TYPE, Pixels, write_preview
@@ -90,7 +89,7 @@ class ImageEngine:
 
     async def run(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
         """Run a request in the company of all others."""
-        given = _read_input(request, self._model.image)
+        given = _fill_input(request, self._model.image)
         drawing = self._inside[request.job_id] = Drawing(given, Guard(given, self._model))
         try:
             self._check_can(given)
@@ -285,13 +284,9 @@ async def _in_thread(thread: ThreadPoolExecutor, work: Callable[..., Result], *a
     return await asyncio.get_running_loop().run_in_executor(thread, work, *arguments)
 
 
-def _read_input(request: EngineRequest, defaults: ImageDefaults) -> ImageInput:
+def _fill_input(request: EngineRequest, defaults: ImageDefaults) -> ImageInput:
     """Return the input; what it leaves open (a warm-up does) the model's defaults fill."""
-    try:
-        given = ImageInput.model_validate(request.input)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise EngineRefusedError(f"The input does not fit the kind '{request.kind}': {first['msg']}.") from None
+    given = read_input(request, ImageInput.model_validate)
     usual = {name: getattr(defaults, name) for name in ("width", "height", "steps", "guidance")}
     usual["seed"] = secrets.randbits(32)
     return given.model_copy(update={name: value for name, value in usual.items() if getattr(given, name) is None})

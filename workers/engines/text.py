@@ -13,8 +13,6 @@ from contextlib import AbstractContextManager, aclosing, nullcontext
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from pydantic import ValidationError
-
 from schemas.base import JsonObject
 from schemas.catalog import Model
 from schemas.errors import EngineDeadError, EngineError, EngineRefusedError
@@ -26,6 +24,7 @@ from tasks.engine import Capacity, EngineRequest, EngineState
 from tasks.logs import get_logger
 from workers.engines.adapters import Residents
 from workers.engines.answer import Answer, as_output
+from workers.engines.inputs import read_input
 from workers.engines.intake import Intake, Visit
 from workers.engines.options import read_options
 from workers.engines.pacing import Pacing, Turn
@@ -238,7 +237,7 @@ class TextEngine:
 
     async def run(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
         """Run a request in the company of all others."""
-        given = _read_input(request)
+        given = read_input(request, TextInput.model_validate)
         visit = self._intake.enter(given.n, len(given.text) // CHARACTERS_PER_TOKEN + 1)
         conversation = self._inside[request.job_id] = Conversation(request, given, visit)
         try:
@@ -344,14 +343,6 @@ class TextEngine:
             raise EngineRefusedError(
                 f"The schema was not compiled within {seconds:g} seconds; ask for fewer alternatives and repetitions."
             ) from None
-
-
-def _read_input(request: EngineRequest) -> TextInput:
-    try:
-        return TextInput.model_validate(request.input)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise EngineRefusedError(f"The input does not fit the kind '{request.kind}': {first['msg']}.") from None
 
 
 def _figures(metrics: Any) -> JsonObject:
