@@ -120,10 +120,3 @@ class SafetyReport(TypedDict):
     mode: str
     checker: str | None
     blocked: int
-
-
-class ImageOutput(TypedDict):
-    """What an image job gives beside its artifacts."""
-
-    images: list[ImageMade]
-    safety: SafetyReport
