@@ -5,7 +5,7 @@ import json
 import os
 import secrets
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from stoker.settings import read_exports, write_exports
@@ -27,7 +27,7 @@ class Run:
     parts: dict[str, str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Secrets:
     """What is generated once and kept."""
 
@@ -102,14 +102,14 @@ class StateFolder:
             write_private(self.path / "run.json", json.dumps(asdict(run), indent=1))
 
     def secrets(self) -> Secrets:
-        """The secrets, each generated when it is first asked for: an older folder lacks the newer ones."""
+        """The secrets, each generated when it is first asked for: an older folder lacks some, a newer one has more."""
         file = self.path / "secrets"
         kept = json.loads(file.read_text()) if file.exists() else {}
         fresh = Secrets(secrets.token_hex(10), secrets.token_hex(20), secrets.token_urlsafe(12), secrets.token_hex(20))
         whole = {**asdict(fresh), **kept}
         if whole != kept:
             write_private(file, json.dumps(whole))
-        return Secrets(**whole)
+        return Secrets(**{field.name: whole[field.name] for field in fields(Secrets)})
 
     def read_client(self) -> dict[str, str]:
         """What client.env says, or nothing."""

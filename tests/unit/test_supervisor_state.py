@@ -1,5 +1,6 @@
 """The state folder: locks that die with their holder, private files, secrets made once."""
 
+import json
 import os
 import stat
 import subprocess
@@ -57,6 +58,20 @@ def test_a_folder_of_an_older_version_gets_the_secrets_that_it_lacks(state: Stat
     assert (first.s3_access_key, first.s3_secret_key, first.flower_password) == ("a", "b", "c")
     assert first.redis_password
     assert first == state.secrets()
+
+
+def test_the_secrets_of_a_newer_version_are_left_alone_so_that_the_database_can_refuse(state: StateFolder) -> None:
+    first = state.secrets()
+    file = state.path / "secrets"
+    newer = json.dumps({**json.loads(file.read_text()), "of_tomorrow": "d"})
+    file.write_text(newer)
+    assert state.secrets() == first
+    assert file.read_text() == newer
+
+
+def test_secrets_are_not_shown(state: StateFolder) -> None:
+    made = state.secrets()
+    assert made.redis_password not in f"{made} {made!r}"
 
 
 def test_the_client_file_is_private_whatever_was_there(state: StateFolder) -> None:
