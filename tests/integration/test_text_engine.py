@@ -146,6 +146,12 @@ async def test_several_answers_are_told_apart(engine: TextEngine) -> None:
     assert finished.usage["completion_tokens"] == 60
 
 
+async def test_several_greedy_answers_are_the_one_that_is_likeliest(engine: TextEngine) -> None:
+    given = {"messages": QUESTION, "temperature": 0, "max_tokens": 20}
+    one, three = [await ask(engine, given | {"n": n}, kind="text") for n in (1, 3)]
+    assert [choice["text"] for choice in three.output["choices"]] == [one.output["text"]] * 3
+
+
 class City(BaseModel):
     name: str = Field(pattern="^[A-Za-z가-힣]{1,8}$")
     inhabitants: int = Field(ge=0, le=99)

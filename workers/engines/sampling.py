@@ -10,6 +10,9 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOu
 from schemas.text import ResponseFormat, SchemaFormat, TextInput
 from workers.engines.pacing import AT_ONCE, EACH
 
+LIKELIEST: Mapping[str, Any] = {"temperature": 1.0, "top_k": 1, "top_p": 1.0, "min_p": 0.0}
+"""What temperature 0 means, in words that vLLM takes for several answers, too."""
+
 
 def sampling(given: TextInput, max_tokens: int, defaults: Mapping[str, Any], **more: Any) -> SamplingParams:
     """Return vLLM's parameters; what the caller leaves open is as the model's makers advise in `defaults`."""
@@ -21,8 +24,11 @@ def sampling(given: TextInput, max_tokens: int, defaults: Mapping[str, Any], **m
     }
     asked = {name: value for name, value in wishes.items() if value is not None}
     advised = {name: defaults[name] for name in (*wishes, "repetition_penalty") if name in defaults}
+    chosen = {**advised, **asked}
+    if given.n > 1 and chosen.get("temperature") == 0:
+        chosen |= LIKELIEST
     return SamplingParams(
-        **{**advised, **asked},
+        **chosen,
         n=given.n,
         max_tokens=max_tokens,
         presence_penalty=given.presence_penalty,
