@@ -112,6 +112,8 @@ class Subscription:
         elif kind == b"subscribe":
             self._hearing.add(channel)
             self._confirmed(channel)
+        elif kind == b"unsubscribe":  # it was given up before Redis confirmed it
+            self._hearing.discard(channel)
 
     async def _tell(self, connection: Connection) -> None:
         """Send what changed since the last time in one go; ping when nothing did, to notice a dead connection."""

@@ -241,6 +241,19 @@ async def test_a_job_that_nobody_follows_any_more_is_unsubscribed(client: AsyncR
         assert await client.pubsub_numsub(news_channel("job_1")) == [(news_channel("job_1").encode(), 0)]
 
 
+async def test_who_leaves_before_the_confirmation_leaves_nothing_behind(redis_bell: RedisBell) -> None:
+    async with redis_bell.listen("first", to_events=True) as ring:
+        assert await ring.wait(SOON)
+    for number in range(40):
+        async with redis_bell.listen(f"job_{number}", to_events=True):
+            for _ in range(3):  # it is told to Redis, whose answer is not here yet
+                await asyncio.sleep(0)
+    async with redis_bell.listen("last", to_events=True) as ring:
+        assert await ring.wait(SOON)
+        heard = [redis_bell._subscription.hears(news_channel(f"job_{number}")) for number in range(40)]  # noqa: SLF001 - nobody else knows
+    assert not any(heard)
+
+
 async def test_a_dead_redis_is_silence_and_its_return_rings_everybody(tmp_path: Path) -> None:
     with run_redis(tmp_path) as server:
         client = async_client(server.url)
