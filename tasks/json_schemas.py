@@ -91,17 +91,33 @@ class _Judge:
         if isinstance(reference, str) and not self._leads_somewhere(reference):
             said = reference[:SHOWN_CHARACTERS]
             raise self._refusal(f"refers to '{said}', which is not in it; write references like '#/$defs/Name'")
+        if isinstance(reference, str) and self._runs_in_a_circle(reference):
+            said = reference[:SHOWN_CHARACTERS]
+            raise self._refusal(f"refers to '{said}', which only leads back to itself; say what it holds")
 
     def _leads_somewhere(self, reference: str) -> bool:
+        return self._at(reference) is not None
+
+    def _runs_in_a_circle(self, reference: object) -> bool:
+        """Say whether following it from reference to reference never ends."""
+        seen = set[str]()
+        while isinstance(reference, str) and reference not in seen:
+            seen.add(reference)
+            place = self._at(reference)
+            reference = place.get("$ref") if isinstance(place, dict) else None
+        return isinstance(reference, str)
+
+    def _at(self, reference: str) -> Any:
+        """Return what a reference leads to; nothing when that is not in the schema."""
         if not (reference == "#" or reference.startswith("#/")):
-            return False
+            return None
         place: Any = self.schema
         for step in reference.split("/")[1:]:
             name = step.replace("~1", "/").replace("~0", "~")
             if not isinstance(place, dict) or name not in place:
-                return False
+                return None
             place = place[name]
-        return True
+        return place
 
     def _judge_pattern(self, pattern: str) -> None:
         shown = pattern[:SHOWN_CHARACTERS]

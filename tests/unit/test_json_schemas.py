@@ -93,6 +93,11 @@ BAD: dict[str, tuple[JsonObject, str]] = {
         "has patterns that are more than 5,000 long with repetitions written out",
     ),
     "a reference to nothing": ({"$ref": "#/$defs/Nothing"}, "refers to '#/$defs/Nothing', which is not in it"),
+    "a reference to itself": ({"$ref": "#"}, "refers to '#', which only leads back to itself"),
+    "references in a circle": (
+        {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "items": {"$ref": "#/$defs/a"}},
+        "which only leads back to itself",
+    ),
     "a reference to another host": ({"$ref": "http://127.0.0.1/x"}, "write references like '#/$defs/Name'"),
 }
 
