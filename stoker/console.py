@@ -1,5 +1,6 @@
 """What the supervisor and its parts say: on the terminal with each part's name, and in one log file per part."""
 
+import contextlib
 import json
 import os
 import zlib
@@ -32,11 +33,12 @@ class LogFile:
         self._file = self._fresh()
 
     def write(self, line: bytes) -> None:
-        """Append a line, given without its end."""
-        if self._file.tell() > LOG_BYTES:
-            self._file.close()
-            self._file = self._fresh()
-        self._file.write(line + b"\n")
+        """Append a line, given without its end; on a full disk it is lost, and nothing else."""
+        with contextlib.suppress(OSError):
+            if self._file.tell() > LOG_BYTES:
+                full, self._file = self._file, self._fresh()
+                full.close()
+            self._file.write(line + b"\n")
 
     def close(self) -> None:
         """Write no more."""

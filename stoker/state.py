@@ -1,5 +1,6 @@
 """The state folder: data, logs, secrets, who runs here and how clients reach it."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -95,10 +96,11 @@ class StateFolder:
             return None
 
     def write_run(self, run: Run | None) -> None:
-        """Say who runs here, or with None that nobody does."""
+        """Say who runs here, or with None that nobody does; a full disk leaves what was said before."""
         if run is None:
             (self.path / "run.json").unlink(missing_ok=True)
-        else:
+            return
+        with contextlib.suppress(OSError):  # the platform must not stop because nobody can be told
             write_private(self.path / "run.json", json.dumps(asdict(run), indent=1))
 
     def secrets(self) -> Secrets:

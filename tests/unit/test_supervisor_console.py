@@ -1,8 +1,10 @@
 """What the supervisor shows and what it keeps."""
 
+import errno
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,22 @@ class GoneReader(io.StringIO):
 
     def write(self, text: str, /) -> int:
         raise BrokenPipeError
+
+
+class FullDisk(io.BytesIO):
+    """A file that has no room."""
+
+    def write(self, content: Any, /) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console.LogFile, "_fresh", lambda _: FullDisk())
+    shown = io.StringIO()
+    with Console(tmp_path, shown) as voice:
+        voice.say("redis is ready")
+        voice.relay("redis", b"Short write")
+    assert [line.partition("| ")[2] for line in shown.getvalue().splitlines()] == ["redis is ready", "Short write"]
 
 
 def test_structured_lines_become_readable() -> None:

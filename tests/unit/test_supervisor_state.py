@@ -1,5 +1,6 @@
 """The state folder: locks that die with their holder, private files, secrets made once."""
 
+import errno
 import json
 import os
 import stat
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stoker.state import PARTS_LOCK, Run, StateFolder
+from stoker.state import PARTS_LOCK, SUPERVISOR_LOCK, Run, StateFolder
 
 RUN = Run(pid=os.getpid(), started_at=1.5, url="http://127.0.0.1:1", ports={"api": 1}, parts={"api": "ready"})
 
@@ -41,6 +42,19 @@ def test_what_a_dead_supervisor_wrote_is_not_believed(state: StateFolder) -> Non
     assert state.read_run() == replace(RUN, pid=1)
     state.write_run(None)
     assert state.read_run() is None
+    os.close(held)
+
+
+def test_a_full_disk_leaves_what_was_said_before(state: StateFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    held = state.lock(SUPERVISOR_LOCK)
+    assert held is not None
+    state.write_run(RUN)
+    monkeypatch.setattr("stoker.state.write_private", refuse)
+    state.write_run(replace(RUN, pid=1))
+    assert state.read_run() == RUN
     os.close(held)
 
 
