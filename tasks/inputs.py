@@ -36,6 +36,7 @@ def _check_embedding(given: EmbeddingInput, model: Model) -> None:
         if len(text) > longest and given.truncate is Truncate.ERROR:
             raise ContextLengthError(
                 f"Text {index} (counted from 0) has {len(text):,} characters, which cannot fit the context of "
-                f"'{model.alias}' ({model.context_length:,} tokens); shorten or split it.",
+                f"'{model.alias}' ({model.context_length:,} tokens); shorten or split it, or send "
+                '"truncate": "end" to embed its beginning.',
                 param=f"input.texts.{index}",
             )

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from schemas.base import JsonObject, Strict
 from schemas.catalog import Catalog, Model
-from schemas.embedding import DIMENSIONS_LIMIT, TEXTS_LIMIT, EmbeddingInput
+from schemas.embedding import DIMENSIONS_LIMIT, TEXTS_LIMIT, EmbeddingInput, Truncate
 from schemas.jobs import Kind
 from tasks.routing import check_kind, find_model
 
@@ -41,6 +41,7 @@ class EmbeddingsRequest(Strict):
     ]
     encoding_format: EncodingFormat = EncodingFormat.FLOAT
     dimensions: int | None = Field(None, ge=1, le=DIMENSIONS_LIMIT)
+    truncate: Truncate = Field(Truncate.ERROR, description="Not OpenAI's: what happens to texts that are too long.")
     user: str | None = Field(None, description="Accepted and ignored.")
 
 
@@ -48,7 +49,7 @@ def read_embeddings(wanted: EmbeddingsRequest, catalog: Catalog) -> tuple[Model,
     """Return the model that is asked and what it is asked."""
     model = find_model(catalog, wanted.model)
     check_kind(catalog, model, Kind.EMBEDDING)
-    return model, EmbeddingInput(texts=wanted.input, dimensions=wanted.dimensions)
+    return model, EmbeddingInput(texts=wanted.input, dimensions=wanted.dimensions, truncate=wanted.truncate)
 
 
 def as_list(wanted: EncodingFormat, model: str, output: JsonObject, used: JsonObject) -> JsonObject:

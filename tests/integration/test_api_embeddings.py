@@ -154,7 +154,14 @@ async def test_a_text_that_cannot_fit_is_refused_up_front(desk: Desk, client: op
         await client.embeddings.create(model="twin", input=["a", "x" * 1_000_000])
     assert (raised.value.code, raised.value.param) == ("context_length_exceeded", "input.1")
     assert "Text 1 (counted from 0) has 1,000,000 characters" in raised.value.message
+    assert 'send "truncate": "end"' in raised.value.message
     assert desk.count_rows() == 0
+
+
+async def test_a_text_that_may_be_cut_is_cut(desk: Desk, client: openai.AsyncOpenAI) -> None:
+    call = client.embeddings.create(model="twin", input="x" * 1_000_000, extra_body={"truncate": "end"})
+    answer = await answered(desk, call, **GOOD)
+    assert [one.embedding for one in answer.data] == list(VECTORS)
 
 
 async def test_other_refusals_have_openais_classes(desk: Desk, client: openai.AsyncOpenAI) -> None:

@@ -180,13 +180,16 @@ class VllmDecoder:
                 f"shorten it by {1 - room:,} tokens or more."
             )
         tools = self._tool_calls.plan(given)
-        wishes = sampling(
-            given,
-            min(given.max_tokens or room, room),
-            self._advice,
-            structured_outputs=tools.structure if tools is not None else structure(given.response_format),
-            skip_special_tokens=tools is None or tools.skip_special_tokens,
-        )
+        try:
+            wishes = sampling(
+                given,
+                min(given.max_tokens or room, room),
+                self._advice,
+                structured_outputs=tools.structure if tools is not None else structure(given.response_format),
+                skip_special_tokens=tools is None or tools.skip_special_tokens,
+            )
+        except VLLMClientError as error:
+            raise EngineRefusedError(f"The model cannot run this: {error}") from None
         return Plan(tokens, wishes, adapter, tools)
 
     async def decode(self, name: str, plan: Plan) -> AsyncGenerator[RequestOutput, None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import OrderedDict
 from time import perf_counter
 
@@ -16,6 +17,8 @@ LONGEST_READING_SECONDS = 0.5
 """vLLM reads a schema in the event loop, where nothing else happens meanwhile."""
 REMEMBERED = 1000
 CACHE_BYTES = 64 * 2**20
+_ORIGIN = re.compile(r"^\[[\d:]+\] \S+: ")
+"""When and where in its source xgrammar says something."""
 
 
 class Grammars:
@@ -23,6 +26,7 @@ class Grammars:
 
     def __init__(self, tokenizer: TokenizerLike, vocabulary: int) -> None:
         info = xgrammar.TokenizerInfo.from_huggingface(tokenizer, vocab_size=vocabulary)
+        self._vocabulary = vocabulary
         self._compiler = xgrammar.GrammarCompiler(info, max_threads=1, cache_limit_bytes=CACHE_BYTES)
         self._known: OrderedDict[str, None] = OrderedDict()
 
@@ -34,7 +38,7 @@ class Grammars:
         try:
             self._compile(said, is_tag=wanted.structural_tag is not None)
         except (RuntimeError, ValueError, TypeError) as error:
-            first_line = str(error).strip().partition("\n")[0]
+            first_line = _ORIGIN.sub("", str(error).strip().partition("\n")[0])
             raise EngineRefusedError(f"The schema cannot be held to: {first_line}") from None
         self._known[said] = None
         while len(self._known) > REMEMBERED:
@@ -48,4 +52,8 @@ class Grammars:
             grammar = xgrammar.Grammar.from_json_schema(said, any_whitespace=False)
         if perf_counter() - began_at > LONGEST_READING_SECONDS:
             raise EngineRefusedError("The schema has too many alternatives or repetitions; ask for fewer.")
-        self._compiler.compile_grammar(grammar)
+        matcher = xgrammar.GrammarMatcher(self._compiler.compile_grammar(grammar))
+        first = xgrammar.allocate_token_bitmask(1, self._vocabulary)
+        matcher.fill_next_token_bitmask(first)
+        if not first.any():
+            raise EngineRefusedError("The schema allows no answer: what it refers to only leads back to itself.")
