@@ -116,7 +116,9 @@ def test_no_batch_is_made_to_take_longer_than_it_may() -> None:
     assert sizes.limit(of_pixels(100), None) == 8  # nothing is known yet
     sizes.time(of_pixels(100, steps=10), 1, seconds=1.0)
     assert [sizes.limit(of_pixels(100, steps), None) for steps in (1, 10, 20, 100)] == [8, 4, 2, 1]
-    assert [sizes.limit(of_pixels(pixels, 10), None) for pixels in (50, 200, 10_000)] == [8, 2, 1]
+    assert [sizes.limit(of_pixels(pixels, 10), None) for pixels in (50, 200, 10_000)] == [8, 1, 1]
+    sizes.time(of_pixels(200, steps=10), 1, seconds=2.0)  # it was guessed too slow before it was drawn
+    assert sizes.limit(of_pixels(200, 10), None) == 2
 
 
 def test_a_batch_at_its_best_tells_the_pace() -> None:

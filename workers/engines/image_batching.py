@@ -11,6 +11,8 @@ from typing import Any, Generic, TypeVar
 
 CAUTION = 0.9
 """The share of the free memory that a batch is made for."""
+ATTENTION = 2
+"""The power of the pixels that time may grow with; a larger size's first batch tells how much it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ class BatchSizes:
     def limit(self, group: Group, free_bytes: int | None) -> int:
         """Return how many images of a group are tried at once; None where free memory cannot be told."""
         limit = self._fit(group.pixels, free_bytes)
-        if each := _guess(self._step_seconds, group.pixels) * group.steps:
+        if each := _guess(self._step_seconds, group.pixels, growth=ATTENTION) * group.steps:
             limit = int(min(limit, self._most_seconds / each))
         return max(1, limit)
 
@@ -129,9 +131,9 @@ class BatchSizes:
         return max(1, limit)
 
 
-def _guess(known: Mapping[int, float], pixels: int) -> float:
-    """Return what an image takes: measured, or in proportion to the size that is most alike."""
+def _guess(known: Mapping[int, float], pixels: int, growth: int = 1) -> float:
+    """Return what an image takes: measured, or as much as the size most alike, grown for a larger one."""
     if not known:
         return 0
     alike = min(known, key=lambda size: abs(size - pixels))
-    return known[alike] * pixels / alike
+    return known[alike] * (pixels / alike) ** (growth if pixels > alike else 1)
