@@ -6,6 +6,7 @@ import os
 import random
 import socket
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 # Below the ranges that Linux and macOS take for outgoing connections: while a server restarts on its port, no
@@ -39,9 +40,9 @@ def claim_port(port: int) -> bool:
     return True  # the descriptor stays open on purpose
 
 
-def free_port(preferred: int | None = None) -> int:
-    """The preferred port when it is free, which makes it ours, else any free one."""
-    if preferred is not None and is_free(preferred) and claim_port(preferred):
+def free_port(preferred: int | None = None, besides: Collection[int] = ()) -> int:
+    """The preferred port when it is free, which makes it ours, else any free one; none of those beside it."""
+    if preferred is not None and preferred not in besides and is_free(preferred) and claim_port(preferred):
         return preferred
     drawn = (random.choice(FREE_RANGE) for _ in itertools.count())  # noqa: S311 - no secret
-    return next(port for port in drawn if is_free(port))
+    return next(port for port in drawn if port not in besides and is_free(port))

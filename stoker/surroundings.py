@@ -15,13 +15,13 @@ BUCKET = "stoker"
 
 def choose_ports(settings: Settings, say: Callable[[str], None]) -> dict[str, int]:
     """A free port for each server; a port that the user asked for is taken or refused, never replaced."""
-    ports: dict[str, int] = {}
+    variables = {name: f"STOKER_{name.upper()}_PORT" for name in PREFERRED_PORTS}
+    asked = {name: variable for name, variable in variables.items() if variable in settings.given}
+    ports = {name: _asked_port(variable, settings.given[variable]) for name, variable in asked.items()}
     for name, preferred in PREFERRED_PORTS.items():
-        variable = f"STOKER_{name.upper()}_PORT"
-        if variable in settings.given:
-            ports[name] = _asked_port(variable, settings.given[variable])
+        if name in asked:
             continue
-        ports[name] = free_port(preferred)
+        ports[name] = free_port(preferred, besides=ports.values())
         if ports[name] != preferred and not is_given(settings, name):
             say(f"Port {preferred} is taken, so {name} listens on {ports[name]}.")
     return ports

@@ -1,5 +1,6 @@
 """Ports, addresses and keys: what is chosen, and that what is given wins."""
 
+import random
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -7,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from stoker import ports
 from stoker.errors import StartError
-from stoker.ports import free_port, is_free
+from stoker.ports import FREE_RANGE, free_port, is_free
 from stoker.settings import Settings
 from stoker.state import StateFolder
 from stoker.surroundings import choose_ports, part_environment
@@ -41,6 +43,18 @@ def test_a_preferred_port_goes_to_the_first_who_asks(tmp_path: Path, monkeypatch
     free = free_port()
     assert free_port(free) == free
     assert free_port(free) != free  # nobody listens there yet, but somebody will
+
+
+def test_two_servers_never_draw_the_same_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(ports, "claim_port", lambda _: False)  # others have the preferred ones
+    asked, *others = random.sample(FREE_RANGE, 4)
+    drawn = iter([asked, *(port for port in others for _ in range(2))])
+    for module in ("ports", "surroundings"):
+        monkeypatch.setattr(f"stoker.{module}.is_free", lambda _: True)
+    monkeypatch.setattr(random, "choice", lambda _: next(drawn))
+    chosen = choose_ports(settings(tmp_path, STOKER_S3_PORT=str(asked)), print)
+    assert chosen == {"s3": asked, **dict(zip(["api", "flower", "redis"], others, strict=True))}
 
 
 def test_a_port_that_was_asked_for_is_never_replaced(tmp_path: Path, taken_port: int) -> None:
