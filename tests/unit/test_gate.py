@@ -167,8 +167,13 @@ async def test_calm_is_when_no_job_is_on_its_way_in_or_out(gate: Gate) -> None:
 
 
 async def test_calm_is_waited_for_no_longer_than_was_said(gate: Gate) -> None:
-    gate.enter()
+    job = gate.enter()
     await soon(asyncio.gather(gate.calm(0.001), gate.calm(0.001)))
+    patient = await begin(gate.calm(PATIENCE_SECONDS))
+    assert not patient.done(), "the job is still on its way, and whoever gave up took nothing from those who wait"
+    job.leave()
+    await soon(patient)
+    assert patient.done()
 
 
 class Model:
