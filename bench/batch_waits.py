@@ -10,27 +10,13 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from bench.catalogs import fake_model
 from bench.streams import Client, first_token_ms
 from tests.chaos.stack import Stack
 
 STEP_MS = 20
 PACED, INSTANT = "finch", "swift"
-CATALOG = f"""
-[models.{PACED}]
-kind = "text"
-engine = "fake"
-source = "builtin"
-devices = ["cpu0"]
-max_in_flight = 64
-options = {{ decode_step_ms = {STEP_MS} }}
-
-[models.{INSTANT}]
-kind = "text"
-engine = "fake"
-source = "builtin"
-devices = ["cpu0"]
-max_in_flight = 64
-"""
+CATALOG = fake_model(PACED, "text", 64, step_ms=STEP_MS) + fake_model(INSTANT, "text", 64)
 LINE_TOKENS = 12
 IDLE_JOBS = 40
 WARM_UP = 10

@@ -17,18 +17,12 @@ import httpx
 
 from bench import batch_waits
 from bench.batch_waits import INSTANT, PACED, STEP_MS, measure_waits
+from bench.catalogs import fake_model
 from bench.processes import cpu_seconds, resident_mebibytes
 from tests.chaos.stack import Stack, Wanted, run_stack
 
 MODEL = "lark"
-CATALOG = f"""
-[models.{MODEL}]
-kind = "embedding"
-engine = "fake"
-source = "builtin"
-devices = ["cpu0"]
-max_in_flight = 128
-"""
+CATALOG = fake_model(MODEL, "embedding", 128)
 WORKER = f"worker-{MODEL}-cpu0"
 POLL_SECONDS = 0.2
 JOB_SECONDS = 0.25

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import redis
 
+from bench.catalogs import fake_model
 from bench.load import Target
 from stoker.parts import Part, Ready
 from stoker.ports import free_port
@@ -26,14 +27,7 @@ READY_SECONDS = 60.0
 LOOK_SECONDS = 0.02
 DONE_SECONDS = 60.0
 
-CATALOG = """
-[models.noop]
-kind = "text"
-engine = "fake"
-source = "fake"
-devices = ["cpu0"]
-max_in_flight = 64
-"""
+CATALOG = fake_model("noop", "text", 64)
 
 
 @dataclass(frozen=True)

@@ -16,21 +16,14 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.catalogs import fake_model
 from bench.processes import cpu_seconds
 from bench.wire import Connection
 from tests.chaos.stack import Stack, Wanted, run_stack
 
 MODEL = "steady"
 STEP_MS = 20
-CATALOG = f"""
-[models.{MODEL}]
-kind = "text"
-engine = "fake"
-source = "builtin"
-devices = ["cpu0"]
-max_in_flight = 64
-options = {{ decode_step_ms = {STEP_MS} }}
-"""
+CATALOG = fake_model(MODEL, "text", 64, step_ms=STEP_MS)
 WARM_UP = 20
 FIRST_TOKENS = 200
 WORDS = 3
