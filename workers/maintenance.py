@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from storage.bell import Ringer
 from storage.catalog import CatalogFile
 from storage.epoch import Epoch
-from storage.event_log.streams import RedisEventLog
+from storage.event_log.streams import erase_events
 from storage.hints import Hints
-from storage.redis import async_client, sync_client
+from storage.redis import sync_client
 from tasks.batches.clerk import Clerk
 from tasks.celery_app import SWEEP_TASK, TICK_TASK, create_app
 from tasks.dispatch import HINT_TASK, hint_width
@@ -35,7 +34,6 @@ class Maintenance:
     """One process for the queues `maintenance` and `webhooks`."""
 
     def __init__(self, stores: Stores, settings: TaskSettings, ready_file: str | None) -> None:
-        self._storage = stores.settings
         self._ready_file = ready_file
         redis = sync_client(stores.settings.redis_url)
         hints, catalog = Hints(redis, HINT_TASK), CatalogFile(stores.settings.catalog)
@@ -47,7 +45,7 @@ class Maintenance:
             read_catalog=catalog.read,
         )
         app = create_app(stores.settings, settings)
-        sweep = Sweep(stores.database, stores.objects, settings, erase_events=self._erase_events)
+        sweep = Sweep(stores.database, stores.objects, settings, erase_events=partial(erase_events, redis))
         self._sender = Sender(stores.database, stores.objects, settings)
         self._clerk = Clerk(
             stores.database,
@@ -82,13 +80,3 @@ class Maintenance:
         self._clerk.stop(self._patience_seconds)
         self._sender.stop(self._patience_seconds)
         log.info("The maintenance worker has stopped.")
-
-    def _erase_events(self, job_ids: Sequence[str]) -> None:
-        asyncio.run(self._erase_in_loop(job_ids))
-
-    async def _erase_in_loop(self, job_ids: Sequence[str]) -> None:
-        client = async_client(self._storage.redis_url)
-        try:
-            await RedisEventLog(client).erase(job_ids)
-        finally:
-            await client.aclose()

@@ -6,7 +6,7 @@ and makes appending twice harmless, and a reader's position is a range that Redi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from storage.event_log.port import (
     parse_position,
     resume,
 )
-from storage.redis import AsyncRedis, redis_deadline
+from storage.redis import AsyncRedis, SyncRedis, redis_deadline, redis_faults
 
 _FIELD = b"e"  # of each entry; the script names it as well
 _STREAM = "stoker:events:"
@@ -114,11 +114,22 @@ class RedisEventLog:
 
     async def erase(self, job_ids: Sequence[str]) -> None:
         """Forget these jobs."""
-        keys = [_stream(job_id) for job_id in job_ids]
-        keys += [_latest(job_id, event_type) for job_id in job_ids for event_type in LATEST_TYPES]
-        if keys:
+        if job_ids:
             async with redis_deadline():
-                await self._client.unlink(*keys)
+                await self._client.unlink(*_keys(job_ids))
+
+
+def erase_events(client: SyncRedis, job_ids: Sequence[str]) -> None:
+    """Forget these jobs; for code without an event loop."""
+    if job_ids:
+        with redis_faults():
+            client.unlink(*_keys(job_ids))
+
+
+def _keys(job_ids: Sequence[str]) -> Iterator[str]:
+    for job_id in job_ids:
+        yield _stream(job_id)
+        yield from (_latest(job_id, event_type) for event_type in LATEST_TYPES)
 
 
 def _stream(job_id: str) -> str:

@@ -16,8 +16,8 @@ from storage.event_log.port import (
     SNAPSHOT_ENTRIES,
     EventLog,
 )
-from storage.event_log.streams import RedisEventLog
-from storage.redis import AsyncRedis, async_client
+from storage.event_log.streams import RedisEventLog, erase_events
+from storage.redis import AsyncRedis, async_client, sync_client
 
 JOB = "job_1"
 SOON = 60.0  # far more than a ring takes; nothing here waits for it in vain
@@ -288,6 +288,18 @@ async def test_the_latest_progress_belongs_to_the_current_attempt(log: EventLog)
     assert await log.latest(JOB, EventType.PROGRESS) is None
     await log.append(JOB, [event(2, 2, EventType.PROGRESS)])
     assert await log.latest(JOB, EventType.PROGRESS) == event(2, 2, EventType.PROGRESS)
+
+
+async def test_jobs_are_erased_without_an_event_loop_as_well(client: AsyncRedis, redis_url: str) -> None:
+    log = RedisEventLog(client)
+    for job_id in ("job_1", "job_2"):
+        await log.append(job_id, [*attempt_of(1, 2), event(1, 3, EventType.PROGRESS)])
+    with sync_client(redis_url) as redis:
+        erase_events(redis, ["job_1", "job_unknown"])
+        erase_events(redis, [])
+    assert await log.read("job_1", None) == []
+    assert await log.latest("job_1", EventType.PROGRESS) is None
+    assert len(await log.read("job_2", None)) == 3
 
 
 async def test_erased_jobs_are_forgotten_and_others_kept(log: EventLog) -> None:
