@@ -16,16 +16,15 @@ from transformers.utils.logging import disable_progress_bar
 from schemas.base import JsonObject
 from schemas.errors import EngineDeadError, StartError
 from tasks.logs import get_logger
+from workers.engines.devices import CPU, DTYPES, find_device
 from workers.engines.memory import bound_malloc
 
 LONGEST_TOKEN_CHARACTERS = 64
 """A text that is cut is cut to so many characters for each token first: nobody waits for a tokenizer that reads on."""
 CPU_STEP_TOKENS, GPU_STEP_TOKENS = 1024, 4096
 """Wider steps cost a CPU its caches; a GPU is idle in narrower ones."""
-CPU = torch.device("cpu")
 HALF_ON_CPU = ("amx_bf16", "avx512_bf16")
 HALF_WIDTHS = 8
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 log = get_logger(__name__)
 
@@ -105,17 +104,11 @@ class SentenceEncoder:
             return width
         return max(width, min(self.limit, -(-width // HALF_WIDTHS) * HALF_WIDTHS))
 
-    def _choose(self, device: str) -> torch.device:
-        """Return the device of a placement: `cpu0` is the CPU, `gpu1` the second GPU if this machine has it."""
-        kind, number = device.rstrip("0123456789"), int(device.lstrip("abcdefghijklmnopqrstuvwxyz"))
-        if kind == CPU.type:
-            return CPU
-        if torch.cuda.is_available() and number < torch.cuda.device_count():
-            return torch.device("cuda", number)
-        if torch.backends.mps.is_available() and number == 0:
-            return torch.device("mps")
-        self._note_fallback(f"this machine has no {device}")
-        return CPU
+    def _choose(self, name: str) -> torch.device:
+        device = find_device(name)
+        if device is None:
+            self._note_fallback(f"this machine has no {name}")
+        return device or CPU
 
     def _place(self, device: torch.device) -> None:
         self._device = device

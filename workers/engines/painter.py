@@ -19,6 +19,7 @@ from diffusers import DiffusionPipeline
 from schemas.base import JsonObject
 from schemas.errors import EngineDeadError, StartError
 from tasks.adapters import AdapterFile
+from workers.engines.devices import CPU, DTYPES, find_device
 from workers.engines.image_batching import Canvas, Group
 from workers.engines.image_options import ImageOptions
 from workers.engines.lora import Adapter, read_adapter
@@ -29,8 +30,6 @@ from workers.engines.pictures import Pixels
 from workers.engines.previews import Previewer
 from workers.engines.schedulers import Schedulers, keep_rows
 
-CPU = torch.device("cpu")
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SHORT_WORDS = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
 """How allocators that have no exception of their own say that memory is short."""
 CARRIED = ("latents", "prompt_embeds", "add_text_embeds", "add_time_ids")
@@ -212,16 +211,11 @@ def _hush() -> None:
     logging.getLogger("diffusers").setLevel(logging.ERROR)
 
 
-def _find_device(device: str) -> torch.device:
-    """Return the device of a placement: `cpu0` is the CPU, `gpu1` the second GPU."""
-    kind, number = device.rstrip("0123456789"), int(device.lstrip("abcdefghijklmnopqrstuvwxyz"))
-    if kind == CPU.type:
-        return CPU
-    if torch.cuda.is_available() and number < torch.cuda.device_count():
-        return torch.device("cuda", number)
-    if torch.backends.mps.is_available() and number == 0:
-        return torch.device("mps")
-    raise StartError(f"This machine has no {device} for an image model; correct 'devices' in the catalog.")
+def _find_device(name: str) -> torch.device:
+    device = find_device(name)
+    if device is None:
+        raise StartError(f"This machine has no {name} for an image model; correct 'devices' in the catalog.")
+    return device
 
 
 def _load(source: str, revision: str, device: torch.device, options: ImageOptions) -> Any:
