@@ -46,7 +46,7 @@ class Capacity:
 
 
 class Engine(Protocol):
-    """Lives in one asyncio loop and runs many requests at once; every verb is called in that loop."""
+    """Lives in one asyncio loop and runs many requests at once; every verb but `stats` is called in that loop."""
 
     state: EngineState
 
@@ -68,8 +68,11 @@ class Engine(Protocol):
     async def abort(self, job_id: str) -> None:
         """Stop a request, wherever it is; its run raises or ends soon after."""
 
+    def adapters(self) -> frozenset[str]:
+        """Return the ids of the adapters in memory."""
+
     def stats(self) -> JsonObject:
-        """Return what is worth seeing on the worker's row."""
+        """Return what is worth seeing on the worker's row; called in any thread."""
 
     async def close(self) -> None:
         """Give back memory and processes."""

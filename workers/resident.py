@@ -126,7 +126,7 @@ class Resident:
         self._control = ControlLine(self._host.loop, Control(self._redis), self._execution)
         self._execution.on_news = partial(self._news_line.send, WEBHOOKS, width=SEND_WIDTH)
         if model.adapters or model.uploaded_rank:
-            self._execution.resident = self._resident_adapters
+            self._execution.resident = self._host.engine.adapters
         self._execution.on_engine_dead = self._lease.look_now
         self._lease.on_new_id = self._control.listen
         self._lease.on_drain_request = self._shutdown.request
@@ -156,9 +156,6 @@ class Resident:
             log.error("Celery gave up, so the worker ends; whoever keeps it running starts it anew.")
             self._shutdown.request()
         self._shutdown.requested.wait()
-
-    def _resident_adapters(self) -> frozenset[str]:
-        return frozenset(self._host.engine.stats().get("adapters", ()))
 
     async def _open_gate(self) -> None:
         self._gate.open(self._host.engine.capacity())

@@ -54,7 +54,7 @@ async def test_weights_come_in_the_order_of_the_ids(residents: Residents[str]) -
 async def test_what_was_used_last_stays(residents: Residents[str], loader: Loader) -> None:
     for name in ("a", "b", "a", "c"):
         await use(residents, name)
-    assert residents.ids == ["lora_a", "lora_c"]
+    assert residents.ids == {"lora_a", "lora_c"}
     assert loader.read == ["a", "b", "c"]
     await use(residents, "b")
     assert loader.read == ["a", "b", "c", "b"]
@@ -63,7 +63,7 @@ async def test_what_was_used_last_stays(residents: Residents[str], loader: Loade
 async def test_equal_weights_under_two_ids_are_read_once(residents: Residents[str], loader: Loader) -> None:
     assert await use(residents, "a.mine", "a.yours") == ["a", "a"]
     assert loader.read == ["a"]
-    assert residents.ids == ["lora_a.mine", "lora_a.yours"]
+    assert residents.ids == {"lora_a.mine", "lora_a.yours"}
 
 
 async def test_whoever_wants_the_same_meanwhile_waits_for_the_same_load(
@@ -72,7 +72,7 @@ async def test_whoever_wants_the_same_meanwhile_waits_for_the_same_load(
     loader.may_go.clear()
     both = [asyncio.create_task(use(residents, "a")) for _ in range(2)]
     await asyncio.sleep(0.01)
-    assert residents.ids == []
+    assert residents.ids == set()
     loader.may_go.set()
     assert await asyncio.gather(*both) == [["a"], ["a"]]
     assert loader.read == ["a"]
@@ -84,9 +84,9 @@ async def test_what_a_job_holds_stays_however_many_others_come(residents: Reside
             await use(residents, name)
         assert "lora_held" in residents.ids
         residents.tidy(0)
-        assert residents.ids == ["lora_held"]
+        assert residents.ids == {"lora_held"}
     residents.tidy(0)
-    assert residents.ids == []
+    assert residents.ids == set()
     assert loader.read == ["held", "a", "b", "c", "d"]
 
 
@@ -111,6 +111,21 @@ async def test_a_caller_that_gives_up_stops_nobody_elses_load(residents: Residen
     loader.may_go.set()
     assert await second == ["a"]
     assert loader.read == ["a"]
+
+
+async def test_one_that_everybody_gave_up_while_it_was_loaded_goes_first(
+    residents: Residents[str], loader: Loader
+) -> None:
+    async with residents.hold(["lora_a", "lora_b"]):
+        loader.may_go.clear()
+        given_up = asyncio.create_task(use(residents, "c"))
+        await asyncio.sleep(0.01)
+        given_up.cancel()
+        with pytest.raises(asyncio.CancelledError):  # and nothing else
+            await given_up
+        loader.may_go.set()
+        await asyncio.sleep(0.01)
+        assert residents.ids == {"lora_a", "lora_b"}
 
 
 async def test_one_that_is_gone_is_told(residents: Residents[str]) -> None:

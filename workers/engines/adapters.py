@@ -24,6 +24,11 @@ class Resident(Generic[Weights]):
     is_catalog: bool
     ids: set[str] = field(default_factory=set)
 
+    @property
+    def is_loaded(self) -> bool:
+        """Say whether it is in memory by now."""
+        return self.loading.done() and not _failed(self.loading)
+
 
 class Residents(Generic[Weights]):
     """Fetches, loads and forgets adapters; whatever a running job holds stays. It lives in the engine's loop."""
@@ -41,11 +46,8 @@ class Residents(Generic[Weights]):
         self._on_forgotten = on_forgotten
         self._residents: dict[str, Resident[Weights]] = {}  # by sha256, those used last at the end
         self._held: Counter[str] = Counter()
-
-    @property
-    def ids(self) -> list[str]:
-        """Return the ids of what is in memory."""
-        return sorted(name for one in self._residents.values() if one.loading.done() for name in one.ids)
+        self.ids: frozenset[str] = frozenset()
+        """Of what is in memory; made anew whenever that changes, so that any thread may look."""
 
     async def preload(self, adapter_ids: Iterable[str]) -> None:
         """Bring adapters into memory before anybody asks for them."""
@@ -74,11 +76,16 @@ class Residents(Generic[Weights]):
 
     def tidy(self, most: int | None = None) -> None:
         """Forget those that nobody has used for longest, until there are only so many beside the catalog's."""
-        loose = [sha256 for sha256, one in self._residents.items() if not (one.is_catalog or self._held[sha256])]
+        loose = [
+            sha256
+            for sha256, one in self._residents.items()
+            if one.is_loaded and not (one.is_catalog or self._held[sha256])
+        ]
         others = sum(not one.is_catalog for one in self._residents.values())
         surplus = others - (self._most if most is None else most)
         for sha256 in loose[: max(0, surplus)]:
             self._on_forgotten(self._residents.pop(sha256).loading.result())
+            self._list()
 
     async def _get(self, file: AdapterFile) -> Weights:
         """Return weights that are here, or load them; whoever wants the same meanwhile waits for the same load."""
@@ -87,12 +94,23 @@ class Residents(Generic[Weights]):
             if not file.is_catalog:
                 self.tidy(self._most - 1)
             resident = Resident(asyncio.create_task(self._load(file)), file.is_catalog)
-            resident.loading.add_done_callback(partial(self._check_loaded, file.sha256))
+            resident.loading.add_done_callback(partial(self._see_loaded, file.sha256))
         self._residents[file.sha256] = resident
         resident.is_catalog |= file.is_catalog
-        resident.ids.add(file.id)
+        if file.id not in resident.ids:
+            resident.ids.add(file.id)
+            self._list()
         return await asyncio.shield(resident.loading)
 
-    def _check_loaded(self, sha256: str, loading: asyncio.Task[Weights]) -> None:
-        if loading.cancelled() or loading.exception() is not None:
+    def _see_loaded(self, sha256: str, loading: asyncio.Task[Weights]) -> None:
+        if _failed(loading):
             self._residents.pop(sha256, None)
+        self._list()
+        self.tidy()  # whoever wanted it may have left meanwhile
+
+    def _list(self) -> None:
+        self.ids = frozenset(name for one in self._residents.values() if one.is_loaded for name in one.ids)
+
+
+def _failed(loading: asyncio.Task[Any]) -> bool:
+    return loading.cancelled() or loading.exception() is not None

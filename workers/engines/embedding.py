@@ -183,6 +183,10 @@ class EmbeddingEngine:
             self._lanes.drop(job)
             job.done.cancel()
 
+    def adapters(self) -> frozenset[str]:
+        """Return nothing: it takes none."""
+        return frozenset()
+
     def stats(self) -> JsonObject:
         """Return where the model is, how much waits and how long steps are."""
         if self._working is None:

@@ -112,6 +112,10 @@ class FakeEngine:
         if job_id in self._inside:
             self._inside[job_id].set()
 
+    def adapters(self) -> frozenset[str]:
+        """Return nothing: it takes none."""
+        return frozenset()
+
     def stats(self) -> JsonObject:
         """Return how many steps were made and how many requests share one."""
         return {"steps": self._steps, "batch": len(self._inside)}

@@ -112,6 +112,10 @@ class ImageEngine:
             self._turns.drop(drawing)
             drawing.stop(None)
 
+    def adapters(self) -> frozenset[str]:
+        """Return the ids of the adapters in memory."""
+        return self._residents.ids
+
     def stats(self) -> JsonObject:
         """Return where the model is, how much waits and which adapters are in memory."""
         if self._painter is None:
@@ -121,7 +125,7 @@ class ImageEngine:
             "batch": len(self._inside),
             "waiting_images": len(self._turns),
             "images_per_batch": round(self._images / self._batches, 2) if self._batches else 0,
-            "adapters": self._residents.ids,
+            "adapters": sorted(self._residents.ids),
         }
 
     async def close(self) -> None:

@@ -272,11 +272,15 @@ class TextEngine:
             conversation.is_aborted = True
             await self._living().abort(conversation.name)
 
+    def adapters(self) -> frozenset[str]:
+        """Return the ids of the adapters in memory."""
+        return self._residents.ids
+
     def stats(self) -> JsonObject:
         """Return how the model runs, how much waits and how full the batch is."""
         said = self._decoder.describe() if self._decoder is not None else {}
         books = {"batch": len(self._inside), "waiting_tokens": self._intake.unread}
-        return said | books | {"adapters": self._residents.ids}
+        return said | books | {"adapters": sorted(self._residents.ids)}
 
     async def close(self) -> None:
         """End what computes; whoever is still inside is aborted."""
