@@ -23,6 +23,11 @@ def json_answer(content: Any, status: int = 200, headers: Mapping[str, str] | No
     return Response(to_json(content, inf_nan_mode="null"), status, headers, "application/json")
 
 
+def replayed(is_new: bool) -> dict[str, str]:  # noqa: FBT001 - its only argument
+    """Return the header that says when an idempotency key brought back what it made before."""
+    return {} if is_new else {"Idempotent-Replayed": "true"}
+
+
 def error_answer(error: StokerError, request_id: str | None, headers: Mapping[str, str] | None = None) -> Response:
     """Return an error as the caller may know it."""
     public = as_public(error)

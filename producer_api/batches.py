@@ -59,15 +59,14 @@ class Batches:
         new = self._lay_out(wanted, Endpoint.JOBS, file_id, origin)
         file = await asyncio.to_thread(self._store, wanted, file_id, origin.caller_id)
         said = await asyncio.to_thread(wanted.model_dump_json, exclude_defaults=True)
-        is_new = False
         try:
+            # A write that fails leaves the object: it may have been committed all the same, else the sweep finds it.
             row, is_new = await self._write(new, file, origin, said)
-        except FaultError:
-            is_new = True  # it may have been committed all the same, else the sweep finds the file
+        except IdempotencyMismatchError:
+            await self._forget(file_id)
             raise
-        finally:
-            if not is_new:
-                await asyncio.to_thread(self._services.objects.delete, [file_key(file_id)])
+        if not is_new:
+            await self._forget(file_id)
         return row, is_new
 
     async def find(self, batch_id: str, caller_id: str) -> BatchRow:
@@ -125,10 +124,8 @@ class Batches:
         def write(connection: Any) -> tuple[BatchRow, bool]:
             if origin.idempotency_key is not None:
                 wish = Wish(new.caller_id, origin.idempotency_key, fingerprint, new.id, time.time())
-                admitted = idempotency.meet(connection, wish)
-                if not admitted.same_request:
-                    raise IdempotencyMismatchError(param="Idempotency-Key")
-                known = None if admitted.is_new else batches.find(connection, admitted.job_id, new.caller_id)
+                made_id = idempotency.made_before(connection, wish)
+                known = batches.find(connection, made_id, new.caller_id) if made_id else None
                 if known is not None:
                     return known, False
             if file is not None:
@@ -144,6 +141,10 @@ class Batches:
     def _announce(self) -> None:
         """Have somebody work on batches now instead of within a second."""
         self._hints.send(MAINTENANCE, width=BATCH_WIDTH)
+
+    async def _forget(self, file_id: str) -> None:
+        with suppress(FaultError):  # the sweep finds what is left
+            await asyncio.to_thread(self._services.objects.delete, [file_key(file_id)])
 
     def _store(self, wanted: PlainBatchWanted, file_id: str, caller_id: str) -> NewFile:
         writer = ObjectWriter(self._services.objects, file_key(file_id), JSON_LINES)

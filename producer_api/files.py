@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,11 +16,13 @@ from starlette.requests import Request
 from producer_api.services import Services
 from producer_api.uploads import Uploads
 from schemas.base import JsonObject, Strict
-from schemas.errors import ConflictError, FaultError, NotFoundError
+from schemas.errors import ConflictError, FaultError, GoneError, IdempotencyMismatchError, NotFoundError
 from schemas.files import Purpose
-from storage import batches, files
-from storage.files import FileFilter, FileRow
+from storage import batches, files, idempotency
+from storage.files import FileFilter, FileRow, NewFile
+from storage.idempotency import Wish
 from storage.objects.port import Reader, file_key
+from tasks.dispatch import Origin
 
 PIECE_BYTES = 256 * 2**10
 LIST_LIMIT = 10_000
@@ -83,11 +87,18 @@ class Files:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="files")
         self._uploads = Uploads(services, self.run)
 
-    async def receive(self, request: Request, caller_id: str) -> FileRow:
-        """Store an uploaded file: its bytes first, then its row."""
-        new = await self._uploads.receive(request, caller_id)
-        # A write that fails leaves the object: it may have been committed all the same, else the sweep finds it.
-        return await self._database.atransact(lambda connection: files.add(connection, new))
+    async def receive(self, request: Request, origin: Origin) -> tuple[FileRow, bool]:
+        """Store an uploaded file: its bytes first, then its row. Return it, and whether it is new."""
+        new = await self._uploads.receive(request, origin.caller_id)
+        try:
+            # A write that fails leaves the object: it may have been committed all the same, else the sweep finds it.
+            row = await self._database.atransact(lambda connection: _add(connection, new, origin.idempotency_key))
+        except (IdempotencyMismatchError, GoneError):
+            await self._forget(new.id)
+            raise
+        if row.id != new.id:
+            await self._forget(new.id)  # the same bytes are there already
+        return row, row.id == new.id
 
     async def find(self, file_id: str, caller_id: str) -> FileRow:
         """Return a caller's file; another's is not found."""
@@ -112,8 +123,7 @@ class Files:
 
         if not await self._database.atransact(write):
             raise _unknown(file_id)
-        with suppress(FaultError):  # the sweep finds what is left
-            await self.run(self._objects.delete, [file_key(file_id)])
+        await self._forget(file_id)
 
     async def open(self, file: FileRow) -> AsyncIterator[bytes]:
         """Begin to read a file's bytes."""
@@ -126,9 +136,28 @@ class Files:
         finally:
             reader.close()
 
+    async def _forget(self, file_id: str) -> None:
+        with suppress(FaultError):  # the sweep finds what is left
+            await self.run(self._objects.delete, [file_key(file_id)])
+
     async def run(self, work: Callable[..., Result], *arguments: Any) -> Result:
         """Do what blocks, in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+
+
+def _add(connection: Any, new: NewFile, key: str | None) -> FileRow:
+    """Write a file's row, or find what the same upload with this idempotency key made before."""
+    made_id = None
+    if key is not None:
+        said = f"file {new.purpose} {new.filename} {new.sha256} {new.kept_seconds}"
+        fingerprint = hashlib.sha256(said.encode()).hexdigest()
+        made_id = idempotency.made_before(connection, Wish(new.caller_id, key, fingerprint, new.id, time.time()))
+    if made_id is None:
+        return files.add(connection, new)
+    known = files.find(connection, made_id, new.caller_id)
+    if known is None:
+        raise GoneError("The file that this Idempotency-Key made is gone; send a new key to upload it again.")
+    return known
 
 
 def file_view(file: FileRow) -> JsonObject:

@@ -101,7 +101,7 @@ PREFER = header(
 )
 IDEMPOTENCY_KEY = header(
     "Idempotency-Key",
-    "The same key with the same body gives the same job, for at least a day.",
+    "The same key with the same body makes one job, batch or file, for at least a day.",
     {"type": "string", "maxLength": KEY_CHARACTERS},
 )
 WAIT = {

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from schemas.errors import IdempotencyMismatchError
 from storage.dialects import insert_or_meet
 from storage.tables import idempotency_keys
 
@@ -41,3 +42,11 @@ def meet(connection: sa.Connection, wish: Wish) -> Admitted:
     }
     known = connection.execute(insert_or_meet(idempotency_keys, connection.dialect.name), row).one()
     return Admitted(known.job_id, known.job_id == wish.made_id, known.fingerprint == wish.fingerprint)
+
+
+def made_before(connection: sa.Connection, wish: Wish) -> str | None:
+    """Take a key; return the id of what the same request made before, and refuse another request."""
+    admitted = meet(connection, wish)
+    if not admitted.same_request:
+        raise IdempotencyMismatchError(param="Idempotency-Key")
+    return None if admitted.is_new else admitted.job_id

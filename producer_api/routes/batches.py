@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from producer_api.answers import json_answer
+from producer_api.answers import json_answer, replayed
 from producer_api.authentication import Scope
 from producer_api.batch_bodies import read_batch
 from producer_api.batch_wishes import (
@@ -85,10 +85,10 @@ async def create_batch(request: Request) -> Response:
     origin = origin_of(request, key.caller_id)
     if isinstance(wanted, BatchWanted):
         row, is_new = await api.batches.create(wanted, origin)
-        return json_answer(batch_view(row), 200, _replayed(is_new))
+        return json_answer(batch_view(row), 200, replayed(is_new))
     row, is_new = await api.batches.create_plain(wanted, origin)
     counts = {"total": row.total or len(wanted.inputs), "completed": row.completed, "failed": row.failed}
-    headers = {"Location": f"{origin.base}{router.prefix}/{row.id}", **_replayed(is_new)}
+    headers = {"Location": f"{origin.base}{router.prefix}/{row.id}", **replayed(is_new)}
     return json_answer(batch_view(row) | counts, 202, headers)
 
 
@@ -165,7 +165,3 @@ async def _owner(api: Api, request: Request, scope: Scope) -> str:
     """Return whose batch a request is about."""
     key = await api.keys.authenticate(request, scope)
     return await api.keys.caller_of(key, request.query_params.get("caller"))
-
-
-def _replayed(is_new: bool) -> dict[str, str]:  # noqa: FBT001 - its only argument
-    return {} if is_new else {"Idempotent-Replayed": "true"}

@@ -8,15 +8,24 @@ from fastapi import APIRouter
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
-from producer_api.answers import json_answer
+from producer_api.answers import json_answer, replayed
 from producer_api.authentication import Scope
 from producer_api.body import read_query
 from producer_api.doors import CLIENT_LEFT, DoorRoute
 from producer_api.files import FileAnswer, FileDeletion, FileList, FileQuery, file_view, page_view
-from producer_api.openapi import CALLER, Responses, door_errors, query, shape
+from producer_api.jobs import origin_of
+from producer_api.openapi import CALLER, IDEMPOTENCY_KEY, Responses, door_errors, query, shape
 from producer_api.state import Api, api_of
 from schemas.base import JsonObject
-from schemas.errors import ConflictError, MalformedError, NotFoundError, TooLargeError, UploadTimeoutError
+from schemas.errors import (
+    ConflictError,
+    GoneError,
+    IdempotencyMismatchError,
+    MalformedError,
+    NotFoundError,
+    TooLargeError,
+    UploadTimeoutError,
+)
 from schemas.files import JSON_LINES
 from storage.objects.port import disposition
 
@@ -33,23 +42,29 @@ FORM: JsonObject = {
     },
 }
 UPLOAD = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM}}}}
+UPLOAD_ERRORS = (MalformedError, GoneError, TooLargeError, IdempotencyMismatchError, UploadTimeoutError)
 LOOK = {"parameters": [CALLER]}
 CONTENT: Responses = {200: {"description": "The file's bytes, as they were uploaded.", "content": {JSON_LINES: {}}}}
 
 
 @router.post(
     "",
-    responses={**shape(FileAnswer), **door_errors(MalformedError, TooLargeError, UploadTimeoutError)},
-    openapi_extra=UPLOAD,
+    responses={
+        **shape(FileAnswer),
+        **door_errors(*UPLOAD_ERRORS),
+    },
+    openapi_extra={**UPLOAD, "parameters": [IDEMPOTENCY_KEY]},
 )
 async def create_file(request: Request) -> Response:
     """Upload a file of JSON lines. It passes through to the object store, so it may be larger than other bodies."""
     api = api_of(request)
     key = await api.keys.authenticate(request, Scope.SUBMIT)
+    origin = origin_of(request, key.caller_id)
     try:
-        return json_answer(file_view(await api.files.receive(request, key.caller_id)))
+        row, is_new = await api.files.receive(request, origin)
     except ClientDisconnect:
         return Response(status_code=CLIENT_LEFT)
+    return json_answer(file_view(row), 200, replayed(is_new))
 
 
 @router.get("", responses={**shape(FileList), **door_errors()}, openapi_extra=query(FileQuery))

@@ -29,11 +29,12 @@ class BatchApi(Api):
     """The calls about batches."""
 
     def upload(self, file: Path) -> Flow[str]:
-        """Upload a file of requests; its id. One that is sent twice is there twice, and expires."""
+        """Upload a file of requests; its id. However often this is sent, it is one."""
         if not file.is_file():
             raise StokerError(f"There is no file {file}.")
         form = {"purpose": "batch"}
-        call = Call("POST", f"{self.url}/v1/files", form, file=file, read_seconds=UPLOAD_ANSWER_SECONDS)
+        address, headers = f"{self.url}/v1/files", once(None)
+        call = Call("POST", address, form, headers=headers, file=file, read_seconds=UPLOAD_ANSWER_SECONDS)
         return str((yield from self._json(call))["id"])
 
     def create(self, request: Mapping[str, Any], idempotency_key: str | None) -> Flow[Batch]:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
@@ -68,6 +69,22 @@ async def test_the_official_client_lives_a_files_whole_life(desk: Desk, client: 
         with pytest.raises(openai.NotFoundError, match="There is no file"):
             await call(made.id)
     assert keys(desk) == []
+
+
+async def test_an_upload_that_is_repeated_with_its_key_is_one_file(desk: Desk) -> None:
+    async def send(content: bytes, key: str) -> httpx.Response:
+        headers = {"Idempotency-Key": key}
+        return await desk.client.post("/v1/files", files=given(content), data=FORM, headers=headers)
+
+    first, again, other = [await send(LINES, key) for key in ("k", "k", "l")]
+    assert first.json() == again.json() != other.json()
+    assert (first.headers.get("idempotent-replayed"), again.headers["idempotent-replayed"]) == (None, "true")
+    changed = await send(LINES * 2, "k")
+    assert (changed.status_code, changed.json()["error"]["code"]) == (400, "idempotency_mismatch")
+    assert keys(desk) == sorted(file_key(one.json()["id"]) for one in (first, other))
+    await desk.client.delete(f"/v1/files/{first.json()['id']}")
+    assert (await send(LINES, "k")).status_code == 410
+    assert keys(desk) == [file_key(other.json()["id"])]
 
 
 async def test_a_file_expires_when_its_caller_wishes(desk: Desk, client: openai.AsyncOpenAI) -> None:
