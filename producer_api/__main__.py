@@ -11,6 +11,7 @@ from producer_api.commands import parser
 from producer_api.parts import procfile, table_as_json
 from producer_api.settings import ApiSettings
 from schemas.errors import FaultError, StartError
+from schemas.variables import unknown_variables
 from storage import versions
 from storage.catalog import read_catalog
 from storage.database import Database
@@ -26,10 +27,15 @@ def main() -> int:
     arguments = parser().parse_args()
     configure_logs("api")
     try:
-        return _run(arguments)
+        status = _run(arguments)
+        sys.stdout.flush()
     except (StartError, FaultError) as error:
         print(error, file=sys.stderr)
         return 1
+    except BrokenPipeError:  # the reader left, as `head` does; what is still held would be written at the exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -42,7 +48,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.command == "parts":
         _check_ages(ApiSettings.read(os.environ), TaskSettings.read(os.environ))  # before any part fails by them
         catalog = read_catalog(storage.catalog)
-        print(procfile(catalog) if arguments.procfile else table_as_json(catalog), end="")
+        json_table = table_as_json(catalog, unknown_variables(os.environ))
+        print(procfile(catalog) if arguments.procfile else json_table, end="")
         return 0
     if arguments.command == "serve":
         _serve(_api_settings(arguments), storage)
@@ -71,6 +78,8 @@ def _serve(settings: ApiSettings, storage: StorageSettings) -> None:
 
     task_settings = TaskSettings.read(os.environ)
     _check_ages(settings, task_settings)
+    if settings.parent_fd is None and (remark := unknown_variables(os.environ)):  # else the supervisor says it
+        log.warning(remark)
     catalog = read_catalog(storage.catalog)
     load_checkers(catalog)
     database = Database(storage.database_url)

@@ -83,9 +83,9 @@ FLOWER_OPTIONS = (
 )
 
 
-def table_as_json(catalog: Catalog) -> str:
-    """Return the table as the supervisor reads it."""
-    return json.dumps({"parts": [asdict(row) for row in table(catalog)]}, indent=1)
+def table_as_json(catalog: Catalog, remark: str | None = None) -> str:
+    """Return the table as the supervisor reads it, with what a person should be told beside it."""
+    return json.dumps({"parts": [asdict(row) for row in table(catalog)], "remark": remark}, indent=1)
 
 
 def filled(row: PartRow, values: Mapping[str, str]) -> list[str]:

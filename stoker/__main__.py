@@ -1,5 +1,6 @@
 """The command line: `python -m stoker COMMAND`; bin/stoker runs it from any folder."""
 
+import os
 import sys
 from argparse import Namespace
 
@@ -8,9 +9,24 @@ from stoker.down import down, status
 from stoker.settings import Settings, read_settings
 from stoker.up import up, up_detached
 
+READER_LEFT = 1
+
 
 def main() -> int:
-    """Run one command; the exit code."""
+    """Run one command; the exit code. A reader who leaves early, as `head` does, is no reason for a traceback."""
+    try:
+        try:
+            return _run()
+        finally:  # also behind `--help`, which leaves by an exception
+            sys.stdout.flush()
+    except BrokenPipeError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):  # what they still hold would be written at the exit
+            os.dup2(null, stream.fileno())
+        return READER_LEFT
+
+
+def _run() -> int:
     arguments = parse(sys.argv[1:])
     settings = read_settings()
     if arguments.command in ("up", "down", "status"):

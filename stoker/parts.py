@@ -52,6 +52,11 @@ def read_parts(text: str) -> list[Part]:
         ) from error
 
 
+def read_remark(text: str) -> str:
+    """What a person should be told beside the table, such as a misspelt setting, or nothing."""
+    return str(json.loads(text).get("remark") or "")
+
+
 def check_needs(parts: Sequence[Part]) -> None:
     """Refuse parts that would wait for ever: names taken twice, unknown needs, or needs in a circle."""
     waiting = {part.name: set(part.needs) for part in parts}

@@ -8,7 +8,7 @@ from tempfile import TemporaryFile
 from stoker.console import Console
 from stoker.errors import StartError
 from stoker.keeper import Surroundings
-from stoker.parts import Part, read_parts
+from stoker.parts import Part, read_parts, read_remark
 from stoker.process import Process, how_it_ended
 from stoker.shim import shim_command
 
@@ -22,14 +22,17 @@ class Producer:
     def __init__(self, surroundings: Surroundings, console: Console) -> None:
         self._surroundings = surroundings
         self._console = console
+        self.remark = ""
 
     async def migrate(self) -> None:
         """Bring the database to this version of the code."""
         await self._need("migrate")
 
     async def parts(self) -> list[Part]:
-        """The table of parts."""
-        return read_parts(await self._need("parts", "--json"))
+        """The table of parts; what was remarked beside it is kept."""
+        text = await self._need("parts", "--json")
+        parts, self.remark = read_parts(text), read_remark(text)
+        return parts
 
     async def ensure_key(self, kept: str | None) -> str:
         """The kept API key when it still opens the API, else a new one with all scopes."""

@@ -59,7 +59,7 @@ class Supervisor:
         finally:
             await self._stop_all()
             if self._failure is not None:  # again and whole, below what the parts said as they stopped
-                self._console.say(str(self._failure))
+                self._console.say(f"{self._failure}\n{self._producer.remark}")
         return 1
 
     async def _work(self, when_up: Callable[[], None]) -> None:
@@ -76,6 +76,7 @@ class Supervisor:
                     await keeper.ready.wait()
                 self._is_up = True
                 text = self._welcome(key)
+                self._console.say(self._producer.remark)  # below all that the parts said while they started
                 self._console.say(f"Everything is ready ({time.time() - self._started_at:.1f} s).")
                 self._console.announce(text)
                 when_up()

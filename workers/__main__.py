@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from schemas.errors import StartError
+from schemas.variables import unknown_variables
 from storage import versions
 from storage.catalog import read_catalog
 from storage.database import Database, favor_writers
@@ -40,6 +41,8 @@ def main(arguments: Sequence[str]) -> int:
         storage = StorageSettings.read(os.environ)
         settings = TaskSettings.read(os.environ)
         process = WorkerSettings.read(os.environ)
+        if process.parent_fd is None and (remark := unknown_variables(os.environ)):  # else the supervisor says it
+            log.warning(remark)
         # Redis and the object store went with the supervisor, so there is nothing to drain into.
         watch_parent(process.parent_fd, signal.SIGQUIT, grace_seconds=ORPHAN_GRACE_SECONDS)
         _run(options, storage, settings, process)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 
@@ -44,15 +43,10 @@ def run(arguments: argparse.Namespace, *, colour: bool) -> int:
     try:
         _check_text(sys.argv)
         with Stoker(patience_seconds=FIRST_PATIENCE_SECONDS) as client:
-            code = COMMANDS[arguments.command](Context(arguments, client, screen))
-        sys.stdout.flush()
+            return COMMANDS[arguments.command](Context(arguments, client, screen))
     except StokerError as error:
         screen.note(_sentence(error))
         return next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), FAILED)
-    except BrokenPipeError:  # the reader left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    return code
 
 
 def _check_text(words: list[str]) -> None:

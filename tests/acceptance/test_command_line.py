@@ -234,6 +234,23 @@ def test_a_table_fits_eighty_columns(terminal: Open) -> None:
         assert max(map(len, lines)) <= COLUMNS, words
 
 
+@pytest.mark.parametrize("words", ["models", "queues --json", "status", "--help"])
+def test_a_reader_who_leaves_sees_no_traceback(platform: Platform, tmp_path: Path, words: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)  # as `head` does when it has seen enough
+    with os.fdopen(writer, "wb") as output:
+        done = subprocess.run(
+            [STOKER, *words.split()],
+            cwd=tmp_path,
+            env=platform.environment,
+            stdout=output,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    assert done.stderr == b""
+
+
 def test_without_a_platform_it_says_how_to_start_one(tmp_path: Path) -> None:
     lonely = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
     done = subprocess.run(

@@ -159,6 +159,17 @@ def test_unknown_scopes_are_named(api_database: Database, capsys: pytest.Capture
     assert "scopes are a list of submit, read, admin" in capsys.readouterr().err
 
 
+def test_a_reader_who_leaves_sees_no_traceback(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)  # as `head` does when it has seen enough
+    with os.fdopen(writer, "wb") as output:
+        command = [sys.executable, "-m", "producer_api", "parts", "--procfile"]
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment(tmp_path), stdout=output, stderr=subprocess.PIPE, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_parts_and_openapi_need_no_database(tmp_path: Path) -> None:
     told = environment(tmp_path, database_url=NOWHERE)
     parts = json.loads(run_command(told, "parts", "--json").stdout)["parts"]

@@ -1,5 +1,6 @@
 """`stoker up` in the foreground: order, readiness, surroundings, restarts, and a clean end."""
 
+import json
 import os
 import signal
 import socket
@@ -22,6 +23,14 @@ def test_each_part_starts_after_what_it_needs_and_stops_before_it(tmp_path: Path
         starts = [f"{name} {does}" for name in ("back", "middle", "front") for does in ("starts", "ready")]
         assert it.journal == ["migrate", "new key", *starts, "front SIGTERM", "middle SIGTERM", "back SIGTERM"]
         assert it.processes() == []
+
+
+def test_what_is_remarked_of_the_settings_is_said_last(tmp_path: Path) -> None:
+    with project(tmp_path, part("own")) as it:
+        table = json.loads((it.folder / "parts.json").read_text())
+        (it.folder / "parts.json").write_text(json.dumps(table | {"remark": "Nobody reads STOKER_HOMME."}))
+        it.up()
+        assert "stoker | Nobody reads STOKER_HOMME.\nstoker | Everything is ready" in it.output
 
 
 def test_http_parts_are_ready_when_they_answer_200(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from producer_api.parts import container_commands, procfile, table, table_as_jso
 from producer_api.settings import ApiSettings
 from schemas.catalog import Catalog
 from schemas.settings import PREFIX
-from stoker.parts import check_needs, read_parts
+from stoker.parts import check_needs, read_parts, read_remark
 from storage.catalog import read_catalog
 from storage.settings import StorageSettings
 from tasks.settings import TaskSettings
@@ -56,6 +56,11 @@ def test_the_supervisor_can_read_the_table_and_fill_every_blank() -> None:
     assert [part.name for part in parts] == [row.name for row in table(catalog())]
     assert [word for part in parts for word in part.command_line(PLACEHOLDERS) if "{" in word] == []
     assert {part.name for part in parts if not part.own} == {"beat", "flower"}
+
+
+def test_what_is_remarked_beside_the_table_reaches_the_supervisor() -> None:
+    assert read_remark(table_as_json(catalog())) == ""
+    assert read_remark(table_as_json(catalog(), "Mind the step.")) == "Mind the step."
 
 
 def test_flower_listens_on_loopback_unless_it_is_in_a_container() -> None:

@@ -5,6 +5,7 @@ import pytest
 from producer_api.settings import ApiSettings
 from schemas.errors import StartError
 from schemas.settings import Settings
+from schemas.variables import unknown_variables
 from storage.settings import StorageSettings
 
 
@@ -21,6 +22,19 @@ from storage.settings import StorageSettings
 def test_what_is_no_address_is_refused(settings: type[Settings], variable: str, value: str) -> None:
     with pytest.raises(StartError, match=f"^The setting {variable} is not usable: it must be an address such as "):
         settings.read({variable: value})
+
+
+def test_a_variable_that_nobody_reads_is_told_with_the_nearest_that_somebody_does() -> None:
+    given = {"STOKER_RETENTION_SECOND": "60", "STOKER_S3_ACESS_KEY": "k", "STOKER_TEAM": "search"}
+    assert unknown_variables(given) == (
+        "Stoker has no such settings and ignores them: STOKER_RETENTION_SECOND (did you mean "
+        "STOKER_RETENTION_SECONDS?), STOKER_S3_ACESS_KEY (did you mean STOKER_S3_ACCESS_KEY?), STOKER_TEAM."
+    )
+
+
+def test_what_somebody_reads_and_what_is_empty_is_not_told() -> None:
+    given = {"STOKER_URL": "http://api", "STOKER_REDIS_PORT": "1", "STOKER_TEAM": "", "PATH": "/bin", "stoker_x": "1"}
+    assert unknown_variables(given) is None
 
 
 def test_addresses_of_every_form_are_taken() -> None:
