@@ -95,6 +95,14 @@ def test_an_option_that_is_none_stops_the_start_with_a_sentence(options: dict[st
         create_engine(model("vllm", "text", options=options))
 
 
+def test_a_model_is_spread_over_gpus_that_nobody_else_has() -> None:
+    options = {"tensor_parallel_size": 2}
+    create_engine(model("vllm", "text", devices=["gpu0", "gpu2"], options=options), "gpu0")
+    for devices, said in (["gpu0", "gpu1"], "are taken twice"), (["cpu0"], "over GPUs only"):
+        with pytest.raises(CatalogError, match=said):
+            create_engine(model("vllm", "text", devices=devices, options=options), devices[0])
+
+
 async def test_what_the_decoder_refuses_is_refused(engine: TextEngine) -> None:
     with pytest.raises(EngineRefusedError, match="☠"):
         await listen(engine, {"prompt": "a ☠"}, kind="text")

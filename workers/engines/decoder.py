@@ -36,7 +36,7 @@ from tasks.prompts import FILES, Prompts
 from workers.engines import core_watch
 from workers.engines.grammar import Grammars
 from workers.engines.sampling import sampling, structure
-from workers.engines.text_options import TextOptions
+from workers.engines.text_options import TextOptions, device_span
 from workers.engines.tool_calls import ToolCalls, ToolPlan, check_name
 from workers.engines.weight_check import check_weights
 
@@ -248,13 +248,12 @@ def _check_device(device: str) -> None:
 
 def _arguments(setting: Setting) -> AsyncEngineArgs:
     options, is_on_cpu = setting.options, current_platform.is_cpu()
-    first = int(setting.device.lstrip("abcdefghijklmnopqrstuvwxyz"))
     cache_gib = options.kv_cache_gib or (CPU_CACHE_GIB if is_on_cpu else None)
     eager = is_on_cpu if options.enforce_eager is None else options.enforce_eager
     return AsyncEngineArgs(
         model=setting.source,
         revision=None if Path(setting.source).is_dir() else setting.revision,
-        device_ids=None if is_on_cpu else list(range(first, first + options.tensor_parallel_size)),
+        device_ids=None if is_on_cpu else list(device_span(setting.device, options)),
         max_model_len=setting.context_length,
         max_num_seqs=setting.slots,
         max_num_batched_tokens=options.max_num_batched_tokens,

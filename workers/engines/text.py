@@ -26,9 +26,8 @@ from workers.engines.adapters import Residents
 from workers.engines.answer import Answer, as_output
 from workers.engines.inputs import read_input
 from workers.engines.intake import Intake, Visit
-from workers.engines.options import read_options
 from workers.engines.pacing import Pacing, Turn
-from workers.engines.text_options import TextOptions
+from workers.engines.text_options import TextOptions, read_text_options
 
 CHARACTERS_PER_TOKEN = 4
 """What a prompt weighs at the gate before its tokens are counted."""
@@ -197,7 +196,7 @@ class TextEngine:
 
     def __init__(self, model: Model, make_decoder: Callable[[TextOptions], Decoder], adapters: AdapterSource) -> None:
         self.state = EngineState.NEW
-        self._options = read_options(TextOptions, model)
+        self._options = read_text_options(model)
         self._make_decoder = make_decoder
         self._alias = model.alias
         self._adapters = list(model.adapters)

@@ -7,6 +7,9 @@ from typing import Literal
 from pydantic import Field
 
 from schemas.base import Strict
+from schemas.catalog import Model
+from schemas.errors import CatalogError
+from workers.engines.options import read_options
 
 
 class TextOptions(Strict):
@@ -14,7 +17,7 @@ class TextOptions(Strict):
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     quantization: str | None = Field(None, min_length=1, description="By default what the model's files say.")
-    tensor_parallel_size: int = Field(1, ge=1, description="So many devices share it, the placement's first.")
+    tensor_parallel_size: int = Field(1, ge=1, description="So many GPUs share it, beginning with the placement's.")
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="The share of a GPU that is taken.")
     kv_cache_gib: float | None = Field(None, gt=0, description="For what was read; by default what is left of a GPU.")
     enable_prefix_caching: bool = True
@@ -28,3 +31,25 @@ class TextOptions(Strict):
         None, ge=1, description="The gate closes when so many wait to be read; by default twice the largest step."
     )
     schema_seconds: float = Field(5, gt=0, description="A schema that is not compiled by then is refused.")
+
+
+def read_text_options(model: Model) -> TextOptions:
+    """Return a model's options, or refuse the catalog where its placements get into each other's way."""
+    options = read_options(TextOptions, model)
+    spans = [device_span(device, options) for device in model.devices]
+    if options.tensor_parallel_size > 1 and any(device.startswith("cpu") for device in model.devices):
+        message = "a model is spread over GPUs only; take 'tensor_parallel_size' out, or place it on GPUs"
+    elif len({number for span in spans for number in span}) < sum(map(len, spans)):
+        message = (
+            f"each of 'devices' stands for {options.tensor_parallel_size} GPUs, itself and the next ones, and some "
+            "are taken twice; name only the first of each group"
+        )
+    else:
+        return options
+    raise CatalogError(f"The catalog's [models.{model.alias}], key 'options.tensor_parallel_size': {message}.")
+
+
+def device_span(device: str, options: TextOptions) -> range:
+    """Return the numbers of the devices that a placement takes."""
+    first = int(device.lstrip("abcdefghijklmnopqrstuvwxyz"))
+    return range(first, first + options.tensor_parallel_size)
