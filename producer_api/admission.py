@@ -48,6 +48,7 @@ class Accepted:
     job_id: str
     job: NewJob | None
     input: str
+    origin: Origin
 
 
 class Admission:
@@ -110,10 +111,10 @@ class Admission:
         if not admitted.same_request:
             raise IdempotencyMismatchError(param="Idempotency-Key")
         if not admitted.is_new:
-            return Accepted(admitted.job_id, None, given)
+            return Accepted(admitted.job_id, None, given, origin)
         if job.run_at is None:
             services.hints.send(job.queue, width=hint_width(model.max_in_flight))
-        return Accepted(job.id, job, given)
+        return Accepted(job.id, job, given, origin)
 
     async def _judge(self, request: Request, model: Model, caller_id: str) -> tuple[str, JsonObject, list[str]]:
         """Return the input as it is stored, the columns of what it is predicted to cost, and its adapters."""

@@ -17,7 +17,7 @@ from producer_api.admission import Accepted
 from producer_api.doors import output_of, until_left, what_became_of
 from producer_api.edge import note_wait, request_id_of
 from producer_api.events import follow
-from producer_api.jobs import cancel
+from producer_api.jobs import abandon
 from producer_api.state import api_of
 from producer_api.views import fresh_row
 from schemas.base import JsonObject
@@ -63,10 +63,11 @@ class DoorStream(Response):
         self._request = request
         self._api = api_of(request)
         self._accepted = accepted
+        self._seat = self._api.seats.take(accepted)
         self._telling = telling
         self._said: list[bytes] = []
         self._error: StokerError | None = None
-        self._is_sending = self._is_over = self._has_left = self._has_ended = False
+        self._is_sending = self._is_over = self._has_left = self._has_ended = self._is_last = False
         self._news = asyncio.Event()
         self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._watch_client())]
 
@@ -176,11 +177,12 @@ class DoorStream(Response):
         await self._abandon()
 
     async def _abandon(self) -> None:
-        """Cancel a job that has not ended, unless somebody else may wait for it, too."""
-        if self._has_ended or self._accepted.job is None:
+        """Cancel a job that has not ended, unless somebody else waits for it, too."""
+        self._is_last = self._seat.leave() or self._is_last
+        if self._has_ended or not self._is_last:
             return
         try:
-            await cancel(self._api, self._accepted.job_id)
+            await abandon(self._api, self._accepted)
             self._has_ended = True
         except FaultError as fault:
             log.warning("A job that nobody waits for could not be canceled.", fault=repr(fault))

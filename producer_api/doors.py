@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from producer_api.admission import Accepted
 from producer_api.answers import error_answer
 from producer_api.edge import request_id_of
-from producer_api.jobs import cancel, wait_for_end
+from producer_api.jobs import abandon, wait_for_end
 from producer_api.plain import PlainRoute
 from producer_api.state import Api, api_of
 from schemas.errors import (
@@ -34,6 +34,10 @@ from tasks.doors.failures import door_status, failure_of
 CLIENT_LEFT = 499
 """Nobody reads this status but our own log."""
 JOB_HEADER = "X-Stoker-Job-Id"
+CANCELED = (
+    "The job was canceled before it had an answer; if you want one, send the request again, "
+    "with another Idempotency-Key if it had one."
+)
 
 
 class DoorRoute(PlainRoute):
@@ -76,14 +80,18 @@ async def wait_at_door(request: Request, accepted: Accepted) -> JobRow | None:
     """
     api = api_of(request)
     request.scope["job_id"] = accepted.job_id
-    has_left = await _wait_for_end_or_leaving(request, accepted.job_id, api.services.settings.door_timeout_seconds)
+    seat = api.seats.take(accepted)
+    try:
+        has_left = await _wait_for_end_or_leaving(request, accepted.job_id, api.services.settings.door_timeout_seconds)
+    finally:
+        is_last = seat.leave()
     stored = await api.views.find(accepted.job_id)
     if stored is None:
         raise GoneError("The job was deleted while you waited for it; send the request again.")
     row = stored.row
     if row.status not in TERMINAL:
-        if accepted.job is not None:  # else somebody else may wait for it, too
-            await cancel(api, row.id)
+        if is_last:
+            await abandon(api, accepted)
         if api.watch.closing:
             raise UnavailableError("This server is about to stop; send the request again.")
         if not has_left:
@@ -117,7 +125,7 @@ async def until_left(request: Request) -> None:
 def what_became_of(row: JobRow) -> StokerError:
     """Return the error that tells a waiting client how a job ended that did not succeed."""
     if row.status == Status.CANCELED:
-        return ConflictError("The job was canceled before it had an answer; send the request again if you want one.")
+        return ConflictError(CANCELED)
     if row.status == Status.EXPIRED:
         return DoorTimeoutError()
     return failure_of(from_json(row.error or "{}"))

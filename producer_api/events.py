@@ -17,6 +17,8 @@ from storage import jobs
 from storage.event_log.port import follow_on, parse_position
 from storage.rows import JobRow
 
+END_SEQ = 999_999_999
+"""The place of an end that was told without the log: who has it is known again, so that no browser asks for ever."""
 HEARTBEAT_SECONDS = 15.0
 LAST_WORDS_SECONDS = 2.0
 """The row ends a moment before the log does: so long its last entries are waited for."""
@@ -28,6 +30,8 @@ async def has_seen_all(api: Api, job_id: str, after: str | None) -> bool:
     """Say whether a reader who comes back has already had the last event."""
     if after is None:
         return False
+    if parse_position(after).seq == END_SEQ:
+        return True
     stored = await _read(api, job_id, None)
     return bool(stored) and stored[-1].type is EventType.FINISHED and stored[-1].id == after
 
@@ -62,7 +66,7 @@ async def follow(api: Api, row: JobRow, after: str | None) -> AsyncGenerator[lis
                     return  # it was deleted
                 over_at = clock() + _last_words(over)
             if over is not None and clock() >= over_at:
-                yield [_end(over, after)]
+                yield [_end(over)]
                 return
             if over is not None:
                 await watcher.ring.wait(over_at - clock())
@@ -93,12 +97,10 @@ def _last_words(row: JobRow) -> float:
     return max(0.0, row.finished_at + LAST_WORDS_SECONDS - time.time())
 
 
-def _end(row: JobRow, after: str | None) -> Envelope:
+def _end(row: JobRow) -> Envelope:
     """Return the last event as the row has it."""
-    seen = parse_position(after)
-    seq = seen.seq + 1 if seen.attempt == row.attempt else 1
     data = {"status": row.status, "error": from_json(row.error) if row.error else None}
-    return Envelope(row.attempt, seq, EventType.FINISHED, row.finished_at or time.time(), data)
+    return Envelope(row.attempt, END_SEQ, EventType.FINISHED, row.finished_at or time.time(), data)
 
 
 def frame(envelope: Envelope) -> bytes:

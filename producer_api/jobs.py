@@ -20,6 +20,7 @@ from schemas.base import JsonObject
 from schemas.errors import ConflictError, FaultError, GoneError, NotFoundError, StokerError
 from schemas.jobs import TERMINAL, JobRequest, Kind
 from storage import jobs, retention
+from storage.jobs import Canceled
 from storage.objects.port import job_prefix
 from storage.rows import JobRow
 from tasks.dispatch import Origin
@@ -126,8 +127,21 @@ async def input_of(api: Api, row: JobRow) -> str:
 
 async def cancel(api: Api, job_id: str) -> None:
     """Cancel a job in SQL, then tell who should know at once; the worker's beat brings what is lost here."""
+    canceled = await api.services.database.atransact(lambda connection: jobs.cancel(connection, job_id))
+    await _tell_canceled(api, job_id, canceled)
+
+
+async def abandon(api: Api, accepted: Accepted) -> None:
+    """Cancel a job whose answer nobody waits for any more; the same request, sent again, makes another one."""
+    job_id, origin = accepted.job_id, accepted.origin
+    canceled = await api.services.database.atransact(
+        lambda connection: jobs.abandon(connection, job_id, origin.caller_id, origin.idempotency_key)
+    )
+    await _tell_canceled(api, job_id, canceled)
+
+
+async def _tell_canceled(api: Api, job_id: str, canceled: Canceled) -> None:
     services = api.services
-    canceled = await services.database.atransact(lambda connection: jobs.cancel(connection, job_id))
     with suppress(FaultError):
         if canceled.ended is not None:
             api.webhooks.announce()

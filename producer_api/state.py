@@ -19,6 +19,7 @@ from producer_api.lora_sources import LoraSources
 from producer_api.loras import Loras
 from producer_api.measures import Measures
 from producer_api.queues import Queues
+from producer_api.seats import Seats
 from producer_api.services import Services
 from producer_api.views import Views
 from producer_api.waiting import Watch
@@ -42,6 +43,7 @@ class Api:
     admission: Admission
     views: Views
     watch: Watch
+    seats: Seats
     measures: Measures
     queues: Queues
     webhooks: Webhooks
@@ -67,6 +69,7 @@ def build_api(services: Services) -> Api:
         admission=Admission(services, dispatcher, counting),
         views=Views(services, dispatcher),
         watch=Watch(services.database, services.bell),
+        seats=Seats(),
         measures=Measures(),
         queues=Queues(services, dispatcher, webhooks),
         webhooks=webhooks,

@@ -20,6 +20,9 @@ from schemas.jobs import Kind
 SHOWN = (UnavailableError, EngineFailedError, DoorTimeoutError)
 """Those of our own errors that callers may know."""
 NAME_CHARACTERS = 120
+HALVES = ("unexpected end of hex escape", "lone leading surrogate")
+HALF = "there is half a character, as where a string was cut in the middle of an emoji: cut between characters"
+"""JavaScript's strings are cut like that, and its JSON passes the half on."""
 
 
 def as_public(error: StokerError) -> StokerError:
@@ -34,7 +37,9 @@ def invalid(error: ValidationError, noun: str = "field") -> StokerError:
     found = error.errors(include_url=False, include_input=False, include_context=True)
     first = found[0]
     if first["type"] == "json_invalid":
-        return MalformedError(f"The request body is not valid JSON ({first['ctx']['error']}); send one JSON object.")
+        reason = first["ctx"]["error"]
+        advice = HALF if any(said in reason for said in HALVES) else "send one JSON object"
+        return MalformedError(f"The request body is not valid JSON ({reason}); {advice}.")
     param = field_name(error, first)
     others = f" ({len(found) - 1} more after it)" if len(found) > 1 else ""
     if param is not None:

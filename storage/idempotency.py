@@ -31,6 +31,12 @@ class Wish:
     at: float
 
 
+def forget(connection: sa.Connection, caller_id: str, key: str, made_id: str) -> None:
+    """Let a key make something anew; one that stands for something else by now stays."""
+    which = (idempotency_keys.c.caller_id == caller_id, idempotency_keys.c.key == key)
+    connection.execute(sa.delete(idempotency_keys).where(*which, idempotency_keys.c.job_id == made_id))
+
+
 def meet(connection: sa.Connection, wish: Wish) -> Admitted:
     """Take a key for what is about to be made, or find what it stands for."""
     row = {

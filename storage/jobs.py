@@ -12,7 +12,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from schemas.jobs import Status
 from storage.clock import db_now
 from storage.dialects import insert_new
-from storage.idempotency import Admitted, Wish, meet
+from storage.idempotency import Admitted, Wish, forget, meet
 from storage.rows import Ended, JobRow
 from storage.statements import Statement
 from storage.tables import IS_CLAIMABLE, job_inputs, jobs, webhook_endpoints
@@ -259,6 +259,14 @@ def cancel(connection: sa.Connection, job_id: str) -> Canceled:
     if row.status == Status.CANCELED.value:
         return Canceled(ended=Ended(row.id, row.status, row.attempt, row.queue))
     return Canceled(owner=row.owner, attempt=row.attempt)
+
+
+def abandon(connection: sa.Connection, job_id: str, caller_id: str, key: str | None) -> Canceled:
+    """Cancel a job whose answer nobody waits for; its idempotency key may make another one, unless it has ended."""
+    canceled = cancel(connection, job_id)
+    if key is not None and canceled != Canceled():
+        forget(connection, caller_id, key, job_id)
+    return canceled
 
 
 def ending_queued(

@@ -6,12 +6,15 @@ import time
 from collections.abc import Mapping, Sequence
 
 from fastapi import APIRouter
+from starlette.requests import Request
 from starlette.responses import Response
 
 from producer_api.answers import json_answer
+from producer_api.authentication import Scope
 from producer_api.documents import ModelAnswer, ModelList
-from producer_api.openapi import answers
-from producer_api.state import ApiHere, Reader
+from producer_api.doors import DoorRoute
+from producer_api.openapi import door_errors, shape
+from producer_api.state import api_of
 from schemas.base import JsonObject
 from schemas.catalog import Model
 from schemas.errors import ModelNotFoundError
@@ -22,25 +25,29 @@ from tasks.dispatch import QueueLoad, resident_on
 from tasks.engine import EngineState
 from tasks.routing import placements_of, split_variant
 
-router = APIRouter(prefix="/v1/models", tags=["models"])
+router = APIRouter(prefix="/v1/models", tags=["openai"], route_class=DoorRoute)
 
 CREATED = int(time.time())
 """When this process read the catalog: OpenAI's clients want a number here."""
 OWNER = "stoker"
 
 
-@router.get("", responses=answers(200, ModelList))
-async def list_models(api: ApiHere, key: Reader) -> Response:
+@router.get("", responses={**shape(ModelList), **door_errors()})
+async def list_models(request: Request) -> Response:
     """List the models of the catalog, and each text model with each of its adapters as `model:adapter`."""
+    api = api_of(request)
+    key = await api.keys.authenticate(request, Scope.READ)
     loads, uploaded = await api.dispatcher.loads(), await api.loras.uploaded(key.caller_id)
     models = api.services.catalog.models.values()
     data = [model_view(model, loads, adapter, uploaded) for model in models for adapter in (None, *_variants(model))]
     return json_answer({"object": "list", "data": data})
 
 
-@router.get("/{alias}", responses=answers(200, ModelAnswer, ModelNotFoundError))
-async def get_model(api: ApiHere, key: Reader, alias: str) -> Response:
+@router.get("/{alias}", responses={**shape(ModelAnswer), **door_errors(ModelNotFoundError)})
+async def get_model(request: Request, alias: str) -> Response:
     """Look at one model, also as `model:adapter` with an uploaded adapter that the caller may use."""
+    api = api_of(request)
+    key = await api.keys.authenticate(request, Scope.READ)
     catalog = api.services.catalog
     await check_variant(api.services.database, catalog, alias, key.caller_id)
     model, adapter = split_variant(catalog, alias)

@@ -22,16 +22,48 @@ SAME = (
 """What means the same in a text job."""
 Find = Callable[[Catalog, str], tuple[Model, str | None]]
 NOTHING: tuple[object, ...] = (None, [], {})
+UNSUPPORTED = {
+    **dict.fromkeys(("logit_bias", "logprobs", "top_logprobs", "reasoning_effort", "verbosity"), "take it out"),
+    **dict.fromkeys(("prediction", "audio", "web_search_options", "moderation"), "take it out"),
+    "functions": "send 'tools' instead",
+    "function_call": "send 'tool_choice' instead",
+}
+"""What OpenAI's API takes and this door does not, and what to do about it."""
+IGNORED, REFUSED = "Accepted and ignored.", "Not supported."
 
 
 def _as_turn(value: object) -> object:
-    """Return a turn in our words: clients send back what they got, with all that it did not have."""
+    """Return a turn in our words: clients send back what they got, with all that it did not have and they added."""
     if not isinstance(value, dict):
         return value
     turn = {name: inner for name, inner in value.items() if inner not in NOTHING or name == "content"}
+    turn.pop("parsed", None)
     if turn.get("role") == "developer":
         turn["role"] = "system"
+    if isinstance(calls := turn.get("tool_calls"), list):
+        turn["tool_calls"] = [_as_call(call) for call in calls]
     return turn
+
+
+def _as_call(value: object) -> object:
+    """Return a call without what OpenAI's clients add: its place in the stream, and its arguments once parsed."""
+    if not isinstance(value, dict):
+        return value
+    call = {name: inner for name, inner in value.items() if name != "index"}
+    if isinstance(function := call.get("function"), dict):
+        call["function"] = {name: inner for name, inner in function.items() if name != "parsed_arguments"}
+    return call
+
+
+def _as_tool(value: object) -> object:
+    """Return a tool in our words: what is null is not said."""
+    if not isinstance(value, dict) or not isinstance(function := value.get("function"), dict):
+        return value
+    return {**value, "function": {name: inner for name, inner in function.items() if inner is not None}}
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
 
 
 class StreamOptions(Strict):
@@ -56,31 +88,42 @@ class ChatRequest(Strict):
     frequency_penalty: float | None = None
     seed: int | None = None
     n: int | None = None
-    stop: str | list[str] | None = None
-    tools: list[Tool] | None = None
+    stop: Annotated[list[str] | None, BeforeValidator(_as_list, json_schema_input_type=str | list[str] | None)] = None
+    tools: list[Annotated[Tool, BeforeValidator(_as_tool)]] | None = None
     tool_choice: ToolChoice | None = None
     response_format: ResponseFormat | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     metadata: dict[str, JsonValue] | None = Field(None, description="Of the job.")
-    logit_bias: dict[str, float] | None = Field(None, description="Not supported.")
-    logprobs: bool | None = Field(None, description="Not supported.")
-    top_logprobs: int | None = Field(None, description="Not supported.")
-    user: str | None = Field(None, description="Accepted and ignored.")
-    store: bool | None = Field(None, description="Accepted and ignored.")
-    parallel_tool_calls: bool | None = Field(None, description="Accepted and ignored.")
-    service_tier: Literal["auto", "default", "flex", "priority"] | None = Field(
-        None, description="Accepted and ignored."
-    )
+    modalities: list[Literal["text"]] | None = Field(None, description="What text models give anyway.")
+    user: str | None = Field(None, description=IGNORED)
+    safety_identifier: str | None = Field(None, description=IGNORED)
+    prompt_cache_key: str | None = Field(None, description=IGNORED)
+    prompt_cache_retention: str | None = Field(None, description=IGNORED)
+    prompt_cache_options: JsonObject | None = Field(None, description=IGNORED)
+    store: bool | None = Field(None, description=IGNORED)
+    parallel_tool_calls: bool | None = Field(None, description=IGNORED)
+    service_tier: str | None = Field(None, description=IGNORED)
+    logit_bias: dict[str, float] | None = Field(None, description=REFUSED)
+    logprobs: bool | None = Field(None, description=REFUSED)
+    top_logprobs: int | None = Field(None, description=REFUSED)
+    reasoning_effort: JsonValue = Field(None, description=REFUSED)
+    verbosity: JsonValue = Field(None, description=REFUSED)
+    prediction: JsonValue = Field(None, description=REFUSED)
+    audio: JsonValue = Field(None, description=REFUSED)
+    web_search_options: JsonValue = Field(None, description=REFUSED)
+    moderation: JsonValue = Field(None, description=REFUSED)
+    functions: JsonValue = Field(None, description=REFUSED)
+    function_call: JsonValue = Field(None, description=REFUSED)
 
 
 def read_chat(wanted: ChatRequest, catalog: Catalog, find: Find = find_variant) -> tuple[Model, TextInput]:
     """Return the model that is asked and what it is asked; `find` says which adapters there are."""
     model, adapter = find(catalog, wanted.model)
     check_kind(catalog, model, Kind.TEXT)
-    for name in ("logit_bias", "logprobs", "top_logprobs"):
-        if getattr(wanted, name):
-            raise InvalidError(f"'{name}' is not supported here; take it out.", param=name)
+    for name, instead in UNSUPPORTED.items():
+        if getattr(wanted, name) not in (*NOTHING, False, 0):
+            raise InvalidError(f"'{name}' is not supported here; {instead}.", param=name)
     limits = {wanted.max_completion_tokens, wanted.max_tokens} - {None}
     if len(limits) > 1:
         raise InvalidError(

@@ -215,3 +215,26 @@ def test_a_nul_is_never_a_fault(database: Database) -> None:
             find(database, "job_\0")
     else:
         assert find(database, "job_\0") is None
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "succeeded"])
+def test_a_key_whose_job_nobody_waited_for_makes_another(database: Database, state: str) -> None:
+    first, other = new_job(), new_job()
+    database.write(jobs.submit, Submission(first, "{}", None, "key", "print"))
+    database.write(jobs.submit, Submission(other, "{}", None, "other", "print"))
+    if state != "queued":
+        [claimed, _] = claim(database, limit=2)
+        if state == "succeeded":
+            assert finish(database, claimed)
+    database.transact(lambda connection: jobs.abandon(connection, first.id, CALLER, "key"))
+    again = database.write(jobs.submit, Submission(new_job(), "{}", None, "key", "print"))
+    assert again.is_new == (state != "succeeded")  # an answer that is there is the answer
+    assert not database.write(jobs.submit, Submission(new_job(), "{}", None, "other", "print")).is_new
+    database.transact(lambda connection: jobs.abandon(connection, first.id, CALLER, "key"))
+    assert not database.write(jobs.submit, Submission(new_job(), "{}", None, "key", "print")).is_new
+
+
+def test_a_job_without_a_key_is_abandoned_as_others_are_canceled(database: Database) -> None:
+    job_id = submit(database)
+    abandoned = database.transact(lambda connection: jobs.abandon(connection, job_id, CALLER, None))
+    assert abandoned == Canceled(ended=Ended(job_id, "canceled", 0, QUEUE))

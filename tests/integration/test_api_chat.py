@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import openai
 import pytest
@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from schemas.base import JsonObject
 from storage.database import Database
+from tasks.doors.chat import ChatRequest
 from tests.api import Desk, eventually, memory_services, open_desk
 from tests.chats import (
     CALL,
@@ -90,7 +91,17 @@ async def test_the_request_is_a_job_like_any_other(desk: Desk, client: openai.As
         "tools": [TOOL],
         "response_format": {"type": "json_object"},
     }
-    ignored: JsonObject = {"user": "me", "store": True, "parallel_tool_calls": False, "service_tier": "auto"}
+    ignored: JsonObject = {
+        "user": "me",
+        "store": True,
+        "parallel_tool_calls": False,
+        "service_tier": "scale",
+        "safety_identifier": "me",
+        "prompt_cache_key": "a",
+        "prompt_cache_retention": "24h",
+        "modalities": ["text"],
+        "prompt_cache_options": {"mode": "implicit"},
+    }
     choices = [{"index": index, "text": "a", "finish_reason": "stop"} for index in range(2)]
     answer = await answered(
         desk,
@@ -135,6 +146,39 @@ async def test_what_a_client_got_can_be_sent_back(desk: Desk, client: openai.Asy
     worker = desk.worker(QUEUE)
     await worker.finish(worker.claim(), **HELLO)
     assert (await asking).choices[0].message.content == "hello"
+
+
+async def test_what_the_clients_helpers_made_of_an_answer_can_be_sent_back(
+    desk: Desk, client: openai.AsyncOpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("producer_api.events.LAST_WORDS_SECONDS", 0.0)
+
+    async def gather() -> Any:
+        strict = {"type": "function", "function": {**TOOL["function"], "strict": True}}
+        wanted: Any = {"model": "wordy", "messages": [USER], "tools": [strict]}
+        async with client.chat.completions.stream(**wanted) as stream:
+            return (await stream.get_final_completion()).choices[0].message
+
+    said = await answered(desk, gather(), output={"text": "", "finish_reason": "tool_calls", "tool_calls": [CALL]})
+    assert (said.tool_calls[0].index, said.tool_calls[0].function.parsed_arguments) == (0, {"at": "it"})
+    parsed = {"role": "assistant", "content": '{"city":"x"}', "parsed": {"city": "x"}}  # so does Node's client
+    turns = [USER, said, {"role": "tool", "tool_call_id": "c1", "content": "There."}, parsed, USER]
+    asking = asyncio.ensure_future(ask(client, messages=turns, tools=[TOOL]))
+    await eventually_rows(desk, 2)
+    worker = desk.worker(QUEUE)
+    job = worker.claim()
+    await worker.finish(job, **HELLO)
+    await asking
+    stored = (await desk.look(job.id))["input"]["messages"]
+    call = {name: said for name, said in CALL.items() if name != "type"}
+    assert [turn.get("tool_calls", turn["content"]) for turn in stored[1:4:2]] == [[call], '{"city":"x"}']
+
+
+async def test_a_tool_may_say_nothing_about_itself(desk: Desk, client: openai.AsyncOpenAI) -> None:
+    bare = {"type": "function", "function": {"name": "look", "description": None, "parameters": None, "strict": None}}
+    await answered(desk, ask(client, tools=[bare]))
+    [job] = (await desk.client.get("/v1/jobs")).json()["data"]
+    assert (await desk.look(job["id"]))["input"]["tools"] == [{"type": "function", "function": {"name": "look"}}]
 
 
 async def eventually_rows(desk: Desk, count: int) -> None:
@@ -191,7 +235,15 @@ REFUSED: dict[str, tuple[JsonObject, str | None, str]] = {
         "tools.0.function.name",
         "is missing; add it",
     ),
-    "an unknown field": ({"extra_body": {"functions": []}}, "functions", "There is no field 'functions' here"),
+    "an unknown field": ({"extra_body": {"colour": []}}, "colour", "There is no field 'colour' here"),
+    "an older way": (
+        {"functions": [{"name": "f"}]},
+        "functions",
+        "'functions' is not supported here; send 'tools' instead.",
+    ),
+    "thinking": ({"reasoning_effort": "low"}, "reasoning_effort", "'reasoning_effort' is not supported here; take it"),
+    "speech": ({"modalities": ["text", "audio"]}, "modalities.1", "should be 'text'"),
+    "a stop that is no text": ({"stop": ["x", 1]}, "stop.1", "should be a valid string"),
     "a model of another kind": (
         {"model": "sketch"},
         "model",
@@ -277,7 +329,7 @@ async def test_what_is_no_json_is_malformed(desk: Desk, body: bytes) -> None:
 
 
 async def test_nothing_is_said_by_null(desk: Desk) -> None:
-    nothing = dict.fromkeys(("stop", "temperature", "n", "tools", "response_format", "seed", "stream", "logit_bias"))
+    nothing = dict.fromkeys(set(ChatRequest.model_fields) - {"model", "messages"})
     body = {"model": "wordy", "messages": [{**USER, "name": None, "refusal": None, "annotations": []}], **nothing}
     answer = await answered(desk, desk.client.post("/v1/chat/completions", content=json.dumps(body)))
     assert answer.json()["choices"][0]["message"]["content"] == "hello"

@@ -40,7 +40,8 @@ BAD = {
     "half a body": (text()[:-2], 400, "malformed", None, "EOF while parsing"),
     "a list": (b"[]", 400, "malformed", None, "must be one JSON object"),
     "bad UTF-8": (text().replace(b"hello", b"\xff\xfe"), 400, "malformed", None, "invalid unicode code point"),
-    "half a surrogate pair": (text().replace(b"hello", b"\\ud800"), 400, "malformed", None, "is not valid JSON"),
+    "half a surrogate pair": (text().replace(b"hello", b"\\ud800"), 400, "malformed", None, "cut between characters"),
+    "the other half": (text().replace(b"hello", b"\\ude00"), 400, "malformed", None, "cut between characters"),
     "deep JSON": (b'{"metadata":' * 100_000, 400, "malformed", None, "recursion limit exceeded"),
     "deep metadata": (
         text(metadata={"a": 1}).replace(b"1}", b"[" * 5000 + b"]" * 5000 + b"}"),

@@ -137,14 +137,39 @@ def test_words_come_while_the_job_still_runs_and_who_leaves_cancels_it(client: o
     assert client.chat.completions.create(**asked("hello"), max_tokens=1).choices[0].message.content == "hello"
 
 
-@pytest.mark.parametrize("retries", [0, 2])
-def test_who_does_not_wait_cancels_the_job_and_may_try_again(caller: Caller, retries: int) -> None:
+@pytest.mark.parametrize(("retries", "key"), [(0, None), (1, "one answer, please")])
+def test_who_does_not_wait_cancels_the_job_and_may_try_again(caller: Caller, retries: int, key: str | None) -> None:
+    headers = {"Idempotency-Key": key} if key else {}
     with (
-        openai.OpenAI(**caller.told(max_retries=retries), timeout=1.0) as client,
+        openai.OpenAI(**caller.told(max_retries=retries), timeout=1.0, default_headers=headers) as client,
         pytest.raises(openai.APITimeoutError),
     ):
         client.chat.completions.create(**asked("fake:hang"), max_tokens=1)
     until(lambda: caller.statuses() == ["canceled"] * (retries + 1), "each job is canceled")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_who_repeats_a_request_is_answered_though_the_first_connection_goes(
+    caller: Caller, *, stream: bool
+) -> None:
+    words = "fake:tokens=400 a long story"
+    wanted: Any = {**asked(words), "max_tokens": 400, "stream": stream, "extra_headers": {"Idempotency-Key": "k"}}
+
+    async def listen(client: openai.AsyncOpenAI) -> str:
+        answer: Any = await client.chat.completions.create(**wanted)
+        if not stream:
+            return str(answer.choices[0].message.content)
+        async with answer:
+            return "".join([chunk.choices[0].delta.content or "" async for chunk in answer])
+
+    async with openai.AsyncOpenAI(**caller.told()) as client:
+        first = asyncio.ensure_future(listen(client))
+        await asyncio.to_thread(until, lambda: "running" in caller.statuses(), "it runs")
+        repeated = asyncio.ensure_future(listen(client))
+        await asyncio.sleep(0.2)  # time to meet the first; who comes later makes another job, and is answered, too
+        first.cancel()
+        assert await repeated == answer_to(words, max_tokens=400)["text"]
+    assert caller.statuses()[-1] == "succeeded"
 
 
 async def test_a_task_that_is_canceled_cancels_its_job(caller: Caller) -> None:
