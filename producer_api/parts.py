@@ -20,6 +20,9 @@ STORES = ("redis", "s3")
 FILE = {"kind": "file"}
 API = "api"
 LOOPBACK = "127.0.0.1"
+START_SECONDS = 120
+WORKER_START_SECONDS = 3600
+"""A model's first start fetches its weights, and gigabytes take their time; one that cannot start dies by itself."""
 STOP_SECONDS = 10
 WORKER_STOP_SECONDS = 40
 """Longer than a worker's drain_seconds, which is 30."""
@@ -34,6 +37,7 @@ class PartRow:
     own: bool
     needs: tuple[str, ...]
     ready: Mapping[str, str]
+    start_seconds: int = START_SECONDS
     stop_seconds: int = STOP_SECONDS
 
 
@@ -68,6 +72,7 @@ def _worker(model: str, device: str) -> PartRow:
         own=True,
         needs=STORES,
         ready=FILE,
+        start_seconds=WORKER_START_SECONDS,
         stop_seconds=WORKER_STOP_SECONDS,
     )
 

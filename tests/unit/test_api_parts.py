@@ -63,6 +63,16 @@ def test_what_is_remarked_beside_the_table_reaches_the_supervisor() -> None:
     assert read_remark(table_as_json(catalog(), "Mind the step.")) == "Mind the step."
 
 
+def test_workers_have_the_time_to_fetch_a_model() -> None:
+    seconds = {part.name: part.start_seconds for part in read_parts(table_as_json(catalog()))}
+    assert {name for name, limit in seconds.items() if limit >= 3600} == {  # as long as 20 GB take at 50 Mbit/s
+        "worker-echo-cpu0",
+        "worker-sketch-cpu0",
+        "worker-twin-cpu0",
+        "worker-twin-cpu1",
+    }
+
+
 def test_flower_listens_on_loopback_unless_it_is_in_a_container() -> None:
     [flower] = [part for part in json.loads(table_as_json(catalog()))["parts"] if part["name"] == "flower"]
     assert "--address=127.0.0.1" in flower["command"]
