@@ -84,6 +84,7 @@ FLOWER_OPTIONS = (
     "--persistent",
     "--db={state}/flower.db",
     "--state-save-interval=10000",
+    "--max-tasks=5000",  # each takes 6 kB, and all are written at each save: Flower would keep 100,000
     "--inspect-timeout=3000",  # ms; a busy worker that answers later is left out of its page
 )
 

@@ -73,10 +73,10 @@ def test_workers_have_the_time_to_fetch_a_model() -> None:
     }
 
 
-def test_flower_listens_on_loopback_unless_it_is_in_a_container() -> None:
+def test_flower_is_kept_small_and_listens_on_loopback_unless_it_is_in_a_container() -> None:
     [flower] = [part for part in json.loads(table_as_json(catalog()))["parts"] if part["name"] == "flower"]
     assert "--address=127.0.0.1" in flower["command"]
-    assert "--read-only" in flower["command"]
+    assert {"--read-only", "--max-tasks=5000"} <= set(flower["command"])
     assert "--address=" in container_commands(catalog())["flower"]
 
 
