@@ -1,4 +1,4 @@
-"""What the reconciler does for lines: those of lost workers go back, those whose moment has come may run."""
+"""What the reconciler does for lines, and the sweep for batches: the lost go back, the due may run, the old go."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from schemas.batches import LineEnd, LineStatus
+from schemas.batches import BATCH_ENDS, LineEnd, LineStatus
 from schemas.jobs import LOST_LIMIT
 from storage import batches
 from storage.batch_lines import after_running
 from storage.batches import LINE_BITS, RUNNING_LINE, Tally
 from storage.clock import db_now
-from storage.tables import batch_lines, queues, workers
+from storage.tables import batch_lines, files, queues, workers
+from storage.tables import batches as table
 
 UPKEEP_LINES = 5_000
 """Rows per statement, so that a large batch does not hold the writers up for long."""
@@ -91,6 +92,18 @@ def move(connection: sa.Connection, source: str, target: str, limit: int = UPKEE
     waiting = sa.select(batch_lines.c.id).where(batch_lines.c.queue == source, WAITING_LINE).limit(limit)
     which = batch_lines.c.id.in_(waiting.with_for_update(skip_locked=True))
     return connection.execute(sa.update(batch_lines).where(which).values(queue=target)).rowcount
+
+
+def forget(connection: sa.Connection, kept_seconds: float, limit: int) -> int:
+    """Delete rows of batches that ended long ago and whose files are gone, up to limit; return how many."""
+    long_ago = db_now() - kept_seconds
+    ended_at = sa.func.coalesce(table.c.completed_at, table.c.cancelled_at, table.c.expired_at, table.c.failed_at)
+    has_files = sa.exists().where(files.c.id.in_([table.c.output_file_id, table.c.error_file_id]))
+    old = sa.select(table.c.number).where(
+        table.c.created_at <= long_ago, table.c.status.in_(BATCH_ENDS), ended_at <= long_ago, ~has_files
+    )  # fmt: skip
+    which = table.c.number.in_(old.order_by(table.c.number).limit(limit))
+    return connection.execute(sa.delete(table).where(which)).rowcount
 
 
 def _count_failed(connection: sa.Connection, ids: Sequence[int]) -> None:

@@ -15,7 +15,9 @@ class TaskSettings(Settings):
     tick_seconds: float = Field(1, ge=0.1, description="How often the reconciler looks.")
     sweep_seconds: float = Field(60, ge=0.5, description="How often retention and orphans are swept.")
     retention_seconds: float = Field(7 * 86_400, gt=0, description="How long results are kept when nothing is said.")
-    rows_kept_seconds: float = Field(30 * 86_400, ge=0, description="How long the rows of erased jobs are kept.")
+    rows_kept_seconds: float = Field(
+        30 * 86_400, ge=0, description="How long the rows of erased jobs, and of batches that ended, are kept."
+    )
     idempotency_kept_seconds: float = Field(86_400, ge=0, description="How long an idempotency key is remembered.")
     orphan_age_seconds: float = Field(
         3_600, gt=0, description="An object without a row is swept when older; more than an upload may take."

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from schemas.errors import FaultError
-from storage import adapters, batches, files, retention
+from storage import adapters, batch_upkeep, batches, files, retention
 from storage.database import Database
 from storage.objects.port import ObjectStore, adapter_key, file_key, job_prefix
 from storage.webhooks import deliveries
@@ -89,7 +89,7 @@ class Sweep:
         return sum(self._objects.abort_uploads(prefix, begun_before) for prefix in (ALL_FILES, ALL_ADAPTERS))
 
     def forget(self) -> int:
-        """Delete the rows of jobs erased long ago, old idempotency keys and deliveries that ended long ago."""
+        """Delete old idempotency keys, and the rows of jobs, batches and deliveries that ended long ago."""
         return self._repeat(self._forget_some)
 
     def _do_all(self) -> str:
@@ -135,10 +135,10 @@ class Sweep:
 
     def _forget_some(self) -> int:
         kept = self._settings
-        told = self._database.transact(
-            lambda connection: deliveries.forget(connection, kept.rows_kept_seconds, STEP_ROWS)
-        )
-        return told + self._database.transact(
+        gone = 0
+        for forget in (deliveries.forget, batch_upkeep.forget):
+            gone += self._database.transact(partial(forget, kept_seconds=kept.rows_kept_seconds, limit=STEP_ROWS))
+        return gone + self._database.transact(
             lambda connection: retention.forget(
                 connection, kept.rows_kept_seconds, kept.idempotency_kept_seconds, STEP_ROWS
             )

@@ -8,10 +8,11 @@ import sqlalchemy as sa
 
 from schemas.batches import LineStatus
 from schemas.ids import new_id
-from storage import batch_lines, batches
+from storage import batch_lines, batch_upkeep, batches, files
 from storage.batch_lines import ClaimedLine, EndedGroup, Finished, LineClaim, LineEnding, LineRelease
 from storage.batches import BatchFilter, BatchRow, NewBatch
 from storage.database import Database
+from storage.files import NewFile
 from storage.tables import batch_lines as lines_table
 from storage.tables import batches as batches_table
 from tests.contract.sql import CALLER, QUEUE
@@ -208,3 +209,26 @@ def test_a_file_is_needed_until_its_batch_has_ended(database: Database) -> None:
     assert database.read(lambda connection: batches.unfinished_with(connection, "file_7")) == row.id
     assert database.read(lambda connection: batches.unfinished_with(connection, "file_8")) is None
     assert database.read(lambda connection: batches.with_objects(connection, [row.id, "batch_x"])) == {row.id: True}
+
+
+def test_a_batch_is_forgotten_long_after_its_end_when_its_files_are_gone(database: Database) -> None:
+    running, ended, with_files = add(database, 1), add(database), add(database)
+    output = NewFile("file_of_it", CALLER, "batch_output", "output.jsonl", 1, "sha", None)
+
+    def end(connection: sa.Connection) -> None:
+        values = {"status": "cancelled", "cancelled_at": ended.created_at, "completed_at": None}
+        for row, file_id in ((ended, "file_that_is_gone"), (with_files, output.id)):
+            which = batches_table.c.number == row.number
+            connection.execute(sa.update(batches_table).where(which).values(output_file_id=file_id, **values))
+        files.add(connection, output)
+
+    def forget(kept_seconds: float) -> int:
+        return database.transact(lambda connection: batch_upkeep.forget(connection, kept_seconds, 10))
+
+    database.transact(end)
+    assert forget(60) == 0
+    assert forget(-1) == 1
+    left = database.read(lambda connection: batches.page(connection, BatchFilter(CALLER, 10)))
+    assert {row.id for row in left} == {running.id, with_files.id}
+    database.transact(lambda connection: files.delete(connection, output.id, CALLER))
+    assert forget(-1) == 1

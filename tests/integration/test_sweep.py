@@ -8,8 +8,9 @@ import pytest
 from schemas.errors import ObjectStoreFaultError
 from schemas.ids import new_id
 from schemas.jobs import Status
-from storage import adapters, files
+from storage import adapters, batch_work, batches, files
 from storage.adapters import NewAdapter
+from storage.batches import NewBatch
 from storage.database import Database
 from storage.files import NewFile
 from storage.objects.memory import MemoryObjectStore
@@ -212,6 +213,16 @@ def test_rows_of_jobs_erased_long_ago_are_forgotten(database: Database) -> None:
     world.ended_job(3600)
     time.sleep(0.01)
     assert world.sweep.run() == did(erase_retained=1, forget=1)
+
+
+def test_rows_of_batches_that_ended_long_ago_are_forgotten(database: Database) -> None:
+    world = World(database, rows_kept_seconds=0)
+    new = NewBatch(new_id("batch"), "caller_1", "/v1/embeddings", "file_1", "24h", 86_400)
+    failed = database.transact(lambda connection: batches.add(connection, new))
+    assert world.sweep.run() == did()
+    assert database.transact(lambda connection: batch_work.fail(connection, failed, "[]"))
+    time.sleep(0.01)
+    assert world.sweep.run() == did(forget=1)
 
 
 def test_more_than_a_step_takes_is_done_in_one_sweep(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
