@@ -9,6 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Self
 
 LAST_WORDS_SECONDS = 1.0
+GROUP_POLLS = 50
+GROUP_POLL_SECONDS = 0.02
+"""So often and so long what a process had started may take to follow it: Python's tracker frees semaphores then."""
 LINE_BYTES = 64 * 1024
 
 
@@ -57,9 +60,9 @@ class Process:
         return self.has_ended
 
     async def finish(self) -> int:
-        """Wait for the end, end what was left in its group, read its last words; the exit code."""
+        """Wait for the end and that of its group, which may be ended, read its last words; the exit code."""
         await self.wait()
-        self._kill_group()
+        await self._end_group()
         await asyncio.wait([self._output], timeout=LAST_WORDS_SECONDS)
         return self._exit.result()
 
@@ -76,6 +79,22 @@ class Process:
         """End the process and whatever it started in its group, at once."""
         if not self.has_ended:
             self._kill_group()
+
+    async def _end_group(self) -> None:
+        try:
+            for _ in range(GROUP_POLLS):
+                if not self._has_group():
+                    break
+                await asyncio.sleep(GROUP_POLL_SECONDS)
+        finally:
+            self._kill_group()
+
+    def _has_group(self) -> bool:
+        try:
+            os.killpg(self._popen.pid, 0)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
 
     def _kill_group(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: no permission for zombies

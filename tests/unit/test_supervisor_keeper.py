@@ -104,3 +104,8 @@ async def test_a_restart_that_hangs_is_killed_and_tried_again(
     assert "part was not ready within 0.5 s\n" in kept.said.getvalue()
     assert "part ended by SIGKILL; starting it again" in kept.said.getvalue()
     assert kept.states[-1] == "stopping"
+
+
+async def test_what_a_part_had_started_may_clear_up_after_it(kept: Kept, tmp_path: Path) -> None:
+    await kept.until_ready(f"(sleep 0.2; : > {tmp_path}/cleared) & {SAY_READY}; exec sleep 0.05", times=2)
+    assert (tmp_path / "cleared").exists()
