@@ -24,7 +24,7 @@ from tasks.logs import get_logger
 from tasks.orders import SUSPECTS
 from tasks.outcome import End, Outcome
 
-STARTED = "task-started"
+RECEIVED, STARTED = "task-received", "task-started"
 SEEN_LIMIT = 100_000
 """So many events wait while nobody can be told; then the oldest are forgotten."""
 
@@ -41,8 +41,9 @@ class ShownAttempt:
         self._started_at = job.started_at
 
     def described(self) -> JsonObject:
-        """Return what every event says of it."""
-        return {"uuid": self.id, "name": HINT_TASK, "args": f"({self._queue!r},)", "kwargs": "{}"}
+        """Return what every event says of it; Flower lists the newest first by the time of `received`."""
+        said = {"uuid": self.id, "name": HINT_TASK, "args": f"({self._queue!r},)", "kwargs": "{}"}
+        return said | {"received": self._started_at, "started": self._started_at}
 
     def info(self, **_: object) -> JsonObject:
         """Return what is listed."""
@@ -103,6 +104,8 @@ class CeleryWatcher:
         sender = self.consumer.event_dispatcher if self.consumer else None  # another after each reconnect, or none
         if sender is not None:
             for seen in news.values():
+                if seen.event == STARTED:  # Flower counts what is received and not started yet
+                    sender.send(RECEIVED, timestamp=seen.at, **seen.shown.described())
                 sender.send(seen.event, timestamp=seen.at, **seen.shown.described(), **seen.said)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import pytest
+from celery.events.state import State
 
 from schemas.base import JsonObject
 from schemas.errors import ObjectStoreFaultError
@@ -69,12 +70,26 @@ def test_what_began_and_ended_since_the_last_time_is_told_in_one_event() -> None
     watcher.tell()
     watcher.tell()
     assert [(event, said["uuid"]) for event, said in sender.sent] == [
+        ("task-received", "job_long-1"),
         ("task-started", "job_long-1"),
         ("task-succeeded", "job_short-1"),
         ("task-failed", "job_long-1"),
     ]
-    assert [said.get("runtime") for _, said in sender.sent] == [None, 0.5, 2.0]
+    assert [said.get("runtime") for _, said in sender.sent] == [None, None, 0.5, 2.0]
     assert all(said["name"] == HINT_TASK and "text.echo.cpu0" in said["args"] for _, said in sender.sent)
+
+
+def test_what_is_told_in_one_event_still_has_its_times() -> None:
+    watcher, sender = CeleryWatcher(), Sender()
+    watcher.consumer = Consumer(sender)
+    watcher.begin(claimed("job_short"))
+    watcher.end(claimed("job_short"), Outcome("job_short", End.SUCCEEDED), 0.5)
+    watcher.tell()
+    [(event, said)] = sender.sent
+    watched = State()  # what Flower keeps
+    watched.event({"type": event, "hostname": "echo@cpu0", "local_received": 2.0, "clock": 1, **said})
+    task = watched.tasks["job_short-1"]
+    assert (task.received, task.started, task.state) == (1.0, 1.0, "SUCCESS")  # Flower sorts by the first
 
 
 @pytest.mark.parametrize("consumer", [None, Consumer(None)], ids=["before the first connection", "after a lost one"])
