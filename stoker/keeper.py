@@ -15,6 +15,7 @@ from stoker.readiness import is_ready
 from stoker.shim import shim_command
 
 POLL_SECONDS = 0.1
+REMIND_SECONDS = 60.0
 FIRST_DELAY_SECONDS = 0.5
 LONGEST_DELAY_SECONDS = 10.0
 HEALTHY_SECONDS = 30.0
@@ -106,11 +107,17 @@ class Keeper:
 
     async def _wait_until_ready(self, process: Process) -> bool:
         """Whether it got ready; too late is fatal the first time, later a reason to start it again."""
-        deadline = time.monotonic() + self.part.start_seconds
+        started = time.monotonic()
+        deadline, reminder = started + self.part.start_seconds, started + REMIND_SECONDS
         while not await is_ready(self.part.ready, self._surroundings.ports, self._ready_file):
             if await process.wait(POLL_SECONDS):
                 return False
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if now > reminder:  # a large model takes its time, the more when it is fetched first
+                reminder = now + REMIND_SECONDS
+                self._console.say(f"{self.part.name} is still starting ({now - started:.0f} s)")
+                self._console.repeat(self.part.name)
+            if now > deadline:
                 late = f"was not ready within {self.part.start_seconds:g} s"
                 if not self.ready.is_set():
                     raise self._failure(late)

@@ -93,6 +93,15 @@ async def test_a_part_that_was_ready_once_is_started_again_for_ever(kept: Kept) 
     assert "part ended with exit code 3; starting it again in" in kept.said.getvalue()
 
 
+async def test_a_part_that_takes_its_time_is_said_to_be_starting(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper, "REMIND_SECONDS", 0.05)
+    slow = kept.keeper("exec sleep 600", start_seconds=0.5)
+    with pytest.raises(StartError, match=r"was not ready within 0\.5 s"):
+        await slow.keep_running()
+    await slow.stop()
+    assert "part is still starting (0 s)\n" in kept.said.getvalue()
+
+
 async def test_a_restart_that_hangs_is_killed_and_tried_again(
     kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
