@@ -66,7 +66,6 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(
         BodyLimit,
         max_bytes=settings.max_body_bytes,
-        drain_bytes=settings.max_drain_bytes,
         of_path={
             files.router.prefix: file_limit(settings).in_form(),
             loras.router.prefix: lora_form_limit(settings).in_form(),

@@ -9,7 +9,6 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producer_api.answers import error_answer
@@ -50,17 +49,18 @@ async def read_body(request: Request) -> bytes:
 
 
 BODY = "The request body"
+PROMPT_BYTES = 64 * 2**10
+"""What is no longer than this the server takes in at once, whether anybody reads it or not."""
 LINGER_SECONDS, SILENT_SECONDS = 30.0, 5.0
-"""How long we read on after a refusal, and how long a client may say nothing meanwhile."""
+"""How long we read on after an early answer, and how long a client may say nothing meanwhile."""
 
 
 class BodyLimit:
-    """Refuses bodies that are too large, after reading some of them: clients see no answer while they send."""
+    """Refuses bodies that are too large: by their declared length, else by counting."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int, drain_bytes: int, of_path: Mapping[str, Limit]) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, of_path: Mapping[str, Limit]) -> None:
         self._app = app
         self._limit = Limit(max_bytes)
-        self._drain_bytes = drain_bytes
         self._of_path = of_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,57 +69,66 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         limit = self._of_path.get(scope["path"], self._limit)
-        declared = header_of(scope, b"content-length") or "0"
-        if not declared.isdecimal() or int(declared) <= limit.bytes:
-            await self._app(scope, self._counting(receive, limit), send)
+        declared = _declared_bytes(scope)
+        if declared is not None and declared <= min(PROMPT_BYTES, limit.bytes):
+            await self._app(scope, receive, send)
             return
-        if int(declared) <= self._drain_bytes and await self._drain(receive, 0):
-            await error_answer(limit.error(BODY), request_id_of(scope))(scope, receive, send)
-        else:
-            answer = error_answer(limit.error(BODY), request_id_of(scope), {"Connection": "close"})
-            await _answer_and_linger(answer, scope, receive, send)
-
-    def _counting(self, receive: Receive, limit: Limit) -> Receive:
-        """Return a receive that refuses to go on when the body grows too large."""
-        read_bytes = 0
-
-        async def receive_counted() -> Message:
-            nonlocal read_bytes
-            message = await receive()
-            read_bytes += len(message.get("body", b""))
-            if read_bytes > limit.bytes:
-                if message.get("more_body"):
-                    await self._drain(receive, read_bytes)
-                raise limit.error(BODY)
-            return message
-
-        return receive_counted
-
-    async def _drain(self, receive: Receive, read_bytes: int) -> bool:
-        """Read the rest of a body; False when it goes on for too long."""
-        while read_bytes <= self._drain_bytes:
-            message = await receive()
-            read_bytes += len(message.get("body", b""))
-            if not message.get("more_body"):
-                return True
-        return False
+        body = LongBody(receive, send, limit)
+        is_refused = declared is not None and declared > limit.bytes
+        app: ASGIApp = error_answer(limit.error(BODY), request_id_of(scope)) if is_refused else self._app
+        await app(scope, body.receive, body.send)
 
 
-async def _answer_and_linger(answer: Response, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer, then go on reading for a while: who hangs up on a client that still sends takes the answer with him."""
+class LongBody:
+    """A body that is still on its way when its answer may be known.
 
-    async def send_open(message: Message) -> None:
-        is_body = message["type"] == "http.response.body"
-        await send({**message, "more_body": True} if is_body else message)
+    Who hangs up on a client that still sends takes the answer with him: so such an answer is sent, then the rest is
+    read and thrown away.
+    """
 
-    await answer(scope, receive, send_open)
-    with suppress(TimeoutError):
-        async with asyncio.timeout(LINGER_SECONDS):
-            while await _is_sending(receive):
-                pass
-    await send({"type": "http.response.body", "body": b""})
+    __slots__ = ("_bytes", "_is_over", "_limit", "_receive", "_send")
+
+    def __init__(self, receive: Receive, send: Send, limit: Limit) -> None:
+        self._receive = receive
+        self._send = send
+        self._limit = limit
+        self._bytes = 0
+        self._is_over = False
+
+    async def receive(self) -> Message:
+        """Take what comes next; refuse to go on when it is too much."""
+        message = await self._receive()
+        self._is_over = not message.get("more_body")
+        self._bytes += len(message.get("body", b""))
+        if self._bytes > self._limit.bytes:
+            raise self._limit.error(BODY)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass an answer on; behind an early one the connection is of no more use."""
+        if not self._is_over:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+            elif not message.get("more_body"):
+                await self._send({**message, "more_body": True})
+                await self._linger()
+                message = {"type": "http.response.body", "body": b""}
+        await self._send(message)
+
+    async def _linger(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                while await self._is_sending():
+                    pass
+
+    async def _is_sending(self) -> bool:
+        async with asyncio.timeout(SILENT_SECONDS):
+            return bool((await self._receive()).get("more_body"))
 
 
-async def _is_sending(receive: Receive) -> bool:
-    async with asyncio.timeout(SILENT_SECONDS):
-        return bool((await receive()).get("more_body"))
+def _declared_bytes(scope: Scope) -> int | None:
+    """Return how long a body says it is; None when it does not."""
+    declared = header_of(scope, b"content-length")
+    if declared is None and header_of(scope, b"transfer-encoding") is None:
+        return 0
+    return int(declared) if declared is not None and declared.isdecimal() else None

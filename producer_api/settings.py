@@ -27,7 +27,6 @@ class ApiSettings(Settings):
     )
     max_queued_per_caller: int = Field(10_000, ge=1, description="More waiting jobs of one caller are refused (429).")
     max_body_bytes: int = Field(8 * 2**20, ge=1024, description="Larger request bodies are refused (413).")
-    max_drain_bytes: int = Field(32 * 2**20, ge=1024, description="What is read of a body that is refused.")
     max_file_bytes: int = Field(200 * 2**20, ge=1024, description="Larger files are refused (413).")
     upload_seconds: float = Field(1800, gt=0, le=3600, description="How long the upload of a file may take.")
     file_kept_seconds: float = Field(30 * 86_400, gt=0, description="How long a file is kept that says nothing of it.")

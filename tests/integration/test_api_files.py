@@ -11,7 +11,7 @@ import httpx
 import openai
 import pytest
 
-from producer_api import uploads
+from producer_api import body, uploads
 from schemas.base import JsonObject
 from schemas.errors import ObjectStoreFaultError
 from storage.objects.memory import MemoryObjectStore
@@ -264,6 +264,7 @@ async def test_other_bodies_keep_their_limit(desk: Desk) -> None:
 
 async def test_an_upload_that_falls_silent_is_given_up(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploads, "SILENT_SECONDS", 0.05)
+    monkeypatch.setattr(body, "SILENT_SECONDS", 0.05)
 
     async def silent() -> AsyncIterator[bytes]:
         yield PART + b"x" * (PART_BYTES + 1)

@@ -233,19 +233,30 @@ async def test_without_sql_nothing_is_accepted_until_it_is_back(
                 await eventually(is_accepted)
 
 
-@pytest.mark.parametrize("size", [9 * MIB, 30 * MIB])
-async def test_an_ordinary_client_sees_why_a_large_body_is_refused(sqlite_house: House, size: int) -> None:
-    def send() -> tuple[int, bytes]:
+@pytest.mark.parametrize("size", [9 * MIB, 40 * MIB])
+@pytest.mark.parametrize("is_chunked", [False, True])
+@pytest.mark.parametrize(
+    ("path", "key", "code"),
+    [("/v1/jobs", True, "too_large"), ("/v1/files", False, "unauthenticated"), ("/v1/nowhere", True, "too_large")],
+)
+async def test_an_ordinary_client_sees_why_a_large_body_is_refused(
+    sqlite_house: House, path: str, code: str, size: int, *, key: bool, is_chunked: bool
+) -> None:
+    def send() -> bytes:
         address = urlsplit(sqlite_house.server.url)
         connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)
-        connection.request("POST", "/v1/jobs", body=b"x" * size)  # it reads nothing before it has sent all
+        body = (bytes(MIB) for _ in range(size // MIB)) if is_chunked else bytes(size)
+        headers = {"Connection": "close"}  # as urllib sends it
+        if key:
+            headers["Authorization"] = sqlite_house.desk.client.headers["authorization"]
+        connection.request("POST", path, body, headers)  # it reads nothing before it has sent all
         answer = connection.getresponse()
         content = answer.read()
         connection.close()
-        return answer.status, content
+        return content
 
-    status, content = await asyncio.to_thread(send)
-    assert (status, json.loads(content)["error"]["code"]) == (413, "too_large")
+    told = json.loads(await asyncio.to_thread(send))["error"]["code"]
+    assert told == ("not_found" if is_chunked and path == "/v1/nowhere" else code)
 
 
 async def test_a_body_beyond_all_reason_is_not_read(sqlite_house: House) -> None:
