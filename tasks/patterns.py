@@ -1,4 +1,4 @@
-"""How large a regular expression becomes when each of its repetitions is written out, as grammars write them."""
+"""Whether grammars can say a regular expression, and how large it becomes: they write each repetition out."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from re import _constants, _parser  # type: ignore[attr-defined]  # the only rea
 from typing import Any
 
 REPETITIONS = (_constants.MAX_REPEAT, _constants.MIN_REPEAT, _constants.POSSESSIVE_REPEAT)
+LOOKS = (_constants.ASSERT, _constants.ASSERT_NOT)
+"""A grammar knows only what comes next; the engine's compiler leaves a look ahead out without a word."""
 
 
 class PatternError(ValueError):
-    """It is no regular expression."""
+    """It is no regular expression, or none that an answer can be held to."""
 
 
 def written_out(pattern: str) -> int:
@@ -28,6 +30,8 @@ def _size(parsed: Any) -> int:
 
 
 def _weight(operation: Any, given: Any) -> int:
+    if operation in LOOKS:
+        raise PatternError("no answer can be held to what looks ahead or behind, as (?=…), (?!…) and (?<=…) do")
     if operation in REPETITIONS:
         least, most, inner = given
         return int(max(1, least if most is _constants.MAXREPEAT else most)) * _size(inner)
