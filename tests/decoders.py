@@ -69,6 +69,8 @@ class ToyDecoder:
     """How many characters were to be handed out together, one after the other."""
     adapters: list[str] = field(default_factory=list)
     """What is resident."""
+    metrics: object = None
+    """What each step says of the whole request."""
     is_dead: bool = False
     is_closed: bool = False
     on_end: Callable[[], None] = lambda: None
@@ -121,7 +123,8 @@ class ToyDecoder:
                 reason = "abort" if name in self.aborted | self.failed else "length" if is_last else None
                 held += character
                 if self.paces[-1:] in ([], [1]) or reason or index == 0:
-                    yield ToyStep([ToyPiece(held, reason, choice) for choice in range(plan.given.n)])
+                    pieces = [ToyPiece(held, reason, choice) for choice in range(plan.given.n)]
+                    yield ToyStep(pieces, metrics=self.metrics)
                     held = ""
                 if reason:
                     return

@@ -5,10 +5,12 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from schemas.base import JsonObject
 from schemas.errors import AdapterGoneError, CatalogError, EngineDeadError, EngineError, EngineRefusedError
 from schemas.events import Finished, Token
 from tasks.engine import Capacity, EngineRequest, EngineState
@@ -61,6 +63,23 @@ async def test_it_says_what_the_decoder_says(engine: TextEngine) -> None:
     finished = events[-1]
     assert isinstance(finished, Finished)
     assert finished.usage == {"prompt_tokens": 2, "completion_tokens": 4, "cached_prompt_tokens": 0}
+
+
+@pytest.mark.parametrize(("tokens", "figures"), [(1, {}), (3, {"time_per_output_token_ms": 250.0})])
+async def test_time_between_tokens_needs_two_of_them(
+    engine: TextEngine, decoder: ToyDecoder, tokens: int, figures: JsonObject
+) -> None:
+    decoder.metrics = SimpleNamespace(
+        queued_ts=1.0,
+        scheduled_ts=1.25,
+        first_token_ts=1.5,
+        last_token_ts=1.5 + 0.25 * (tokens - 1),
+        num_generation_tokens=tokens,
+        num_preemptions=0,
+    )
+    finished = await ask(engine, {"prompt": "x" * tokens}, "job_1", "text")
+    known = {"engine_queue_ms": 250.0, "prefill_ms": 250.0, "decode_ms": 250.0 * (tokens - 1), "preemptions": 0}
+    assert finished.metrics == known | figures | {"cached_prompt_tokens": 0}
 
 
 async def test_the_gate_goes_by_what_is_unread(engine: TextEngine, decoder: ToyDecoder) -> None:

@@ -353,13 +353,15 @@ def _figures(metrics: Any) -> JsonObject:
     if metrics is None:
         return {}
     decoded = metrics.last_token_ts - metrics.first_token_ts
-    return {
+    figures = {
         "engine_queue_ms": round((metrics.scheduled_ts - metrics.queued_ts) * 1000, 1),
         "prefill_ms": round((metrics.first_token_ts - metrics.scheduled_ts) * 1000, 1),
         "decode_ms": round(decoded * 1000, 1),
-        "time_per_output_token_ms": round(decoded * 1000 / max(1, metrics.num_generation_tokens - 1), 2),
         "preemptions": metrics.num_preemptions,
     }
+    if metrics.num_generation_tokens > 1:  # a single token has no time between tokens: 0 would be counted as one
+        figures["time_per_output_token_ms"] = round(decoded * 1000 / (metrics.num_generation_tokens - 1), 2)
+    return figures
 
 
 def create(model: Model, device: str, locate: Callable[[str], str], adapters: AdapterSource) -> TextEngine:
