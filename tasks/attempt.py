@@ -127,7 +127,8 @@ class Attempt:
     async def _succeed(self) -> Ending:
         given = await self._read_input()
         self._story.say(EventType.STARTED if self.job.attempt == 1 else EventType.RESTARTED, {})
-        request = EngineRequest(self.job.id, self.job.attempt, self.job.kind, given, self._usage, self._story.audience)
+        job, audience = self.job, self._story.audience
+        request = EngineRequest(job.id, job.attempt, job.kind, given, self._usage, audience, job.rank)
         finished = await self._performance.run(self._workplace.engine, request, self._place)
         output = render(finished.output, inf_nan_mode="null", fallback=rows_of)  # json takes five times as long
         artifacts = [await self._store(file) for file in self._files(output)]

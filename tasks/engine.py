@@ -35,6 +35,8 @@ class EngineRequest:
     """What it took so far: kept by engines that count while they run, so that a run without an answer counts too."""
     audience: Audience = field(default_factory=Audience)
     """Who follows; an engine may spare itself words that nobody hears one by one."""
+    rank: float | None = None
+    """Who goes first where an engine has to choose: the smallest, and last of all those without one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,7 @@ class ToyDecoder:
     """How many characters were to be handed out together, one after the other."""
     adapters: list[str] = field(default_factory=list)
     """What is resident."""
+    ranks: list[float | None] = field(default_factory=list)
     metrics: object = None
     """What each step says of the whole request."""
     is_dead: bool = False
@@ -107,9 +108,10 @@ class ToyDecoder:
         """Take as long as it is told to."""
         self.may_compile.wait(60)
 
-    async def decode(self, name: str, plan: ToyPlan) -> AsyncGenerator[ToyStep, None]:
+    async def decode(self, name: str, plan: ToyPlan, rank: float | None) -> AsyncGenerator[ToyStep, None]:
         """Say it."""
         self.names.add(name)
+        self.ranks.append(rank)
         held = ""
         try:
             await self.may_begin.wait()

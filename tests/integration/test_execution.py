@@ -32,11 +32,14 @@ IMAGE: JsonObject = {"prompt": "a red circle", "n": 2, "steps": 2}
 
 
 class WatchedEngine(FakeEngine):
-    """Notes which jobs run together."""
+    """Notes which jobs run together, and whose turn it was."""
 
     companies: list[frozenset[str]]
+    ranks: list[float]
 
     async def run(self, request: EngineRequest) -> AsyncGenerator[EngineEvent, None]:
+        assert request.rank is not None
+        self.ranks.append(request.rank)
         async for event in super().run(request):
             self.companies.append(frozenset(self._inside))
             yield event
@@ -46,6 +49,7 @@ def watched_engine(**options: Any) -> WatchedEngine:
     engine = make_engine(WatchedEngine, **options)
     assert isinstance(engine, WatchedEngine)
     engine.companies = []
+    engine.ranks = []
     return engine
 
 
@@ -113,6 +117,14 @@ def test_one_hint_empties_the_queue_and_never_fills_more_than_the_slots(database
         job_ids = [bench.submit() for _ in range(50)]
         assert sorted(outcome.job_id for outcome in bench.hint()) == sorted(job_ids)
     assert max(len(company) for company in engine.companies) == 4
+
+
+def test_the_engine_is_told_who_goes_first(database: Database, redis_url: str) -> None:
+    engine = watched_engine()
+    with run_bench(database, redis_url, engine) as bench:
+        job_ids = [bench.submit() for _ in range(2)]
+        bench.hint()
+        assert sorted(engine.ranks) == sorted(bench.row(job_id).rank for job_id in job_ids)
 
 
 def test_hints_that_come_together_are_answered_together(bench: Bench) -> None:

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import Any, cast
 
@@ -292,6 +292,35 @@ async def test_leaving_an_answer_frees_its_place_and_counts_what_was_said(
     assert engine.capacity().free == 32
     assert request.usage["prompt_tokens"] == 1
     assert 3 <= request.usage["completion_tokens"] < 1500
+
+
+async def test_whoever_waits_inside_goes_by_rank_and_not_by_arrival(engine: TextEngine) -> None:
+    ended = []
+
+    async def say(job_id: str, rank: float | None) -> None:
+        request = EngineRequest(job_id, 1, "text", {"prompt": "x", "temperature": 0, "max_tokens": 4}, rank=rank)
+        async with aclosing(engine.run(request)) as events:
+            async for _ in events:
+                pass
+        ended.append(job_id)
+
+    async with AsyncExitStack() as opened:
+        running = [
+            await opened.enter_async_context(aclosing(engine.run(EngineRequest(job_id, 1, "text", LONG | {"n": n}))))
+            for job_id, n in (("job_1", 16), ("job_2", 15), ("job_3", 1))  # all of the places
+        ]
+        for events in running:
+            await anext(events)
+        waiting = [
+            asyncio.create_task(say(job_id, rank))
+            for job_id, rank in (("last", None), ("second", 2.5), ("first", 1.5))
+        ]
+        async with asyncio.timeout(60):
+            while engine.stats()["waiting"] < len(waiting):  # noqa: ASYNC110 - it comes without an event
+                await asyncio.sleep(0.01)
+        await running[-1].aclose()
+        await asyncio.gather(*waiting)
+    assert ended == ["first", "second", "last"]
 
 
 async def test_an_aborted_answer_ends_without_an_end(engine: TextEngine, real_decoder: LentDecoder) -> None:

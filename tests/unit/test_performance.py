@@ -19,7 +19,7 @@ from tests.painters import ToyPainter, toy_image_engine
 class HalfDecoder(ToyDecoder):
     """Its first token is no whole character yet."""
 
-    async def decode(self, name: str, plan: ToyPlan) -> AsyncGenerator[ToyStep, None]:
+    async def decode(self, name: str, plan: ToyPlan, rank: float | None) -> AsyncGenerator[ToyStep, None]:
         yield ToyStep([ToyPiece("")])
         await self.may_go_on.wait()
         yield ToyStep([ToyPiece("안", "stop")])

@@ -65,6 +65,12 @@ async def test_it_says_what_the_decoder_says(engine: TextEngine) -> None:
     assert finished.usage == {"prompt_tokens": 2, "completion_tokens": 4, "cached_prompt_tokens": 0}
 
 
+async def test_the_decoder_is_told_whose_turn_it_is(engine: TextEngine, decoder: ToyDecoder) -> None:
+    async with aclosing(engine.run(EngineRequest("job_1", 1, "text", {"prompt": "hello"}, rank=7.5))) as events:
+        assert [event async for event in events]
+    assert decoder.ranks == [None, 7.5]  # the warm-up has no turn
+
+
 @pytest.mark.parametrize(("tokens", "figures"), [(1, {}), (3, {"time_per_output_token_ms": 250.0})])
 async def test_time_between_tokens_needs_two_of_them(
     engine: TextEngine, decoder: ToyDecoder, tokens: int, figures: JsonObject

@@ -42,6 +42,8 @@ from workers.engines.weight_check import check_weights
 
 CPU_CACHE_GIB = 1.0
 GIB = 2**30
+LAST = 2**62
+"""The priority of those who let everybody pass; vLLM serves the smallest number first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +194,11 @@ class VllmDecoder:
             raise EngineRefusedError(f"The model cannot run this: {error}") from None
         return Plan(tokens, wishes, adapter, tools)
 
-    async def decode(self, name: str, plan: Plan) -> AsyncGenerator[RequestOutput, None]:
-        """Run a request; closing this aborts it."""
+    async def decode(self, name: str, plan: Plan, rank: float | None) -> AsyncGenerator[RequestOutput, None]:
+        """Run a request; closing this aborts it. The smallest rank goes first, and gives up its memory last."""
         prompt = tokens_input(list(plan.tokens))
-        outputs = self._llm.generate(prompt, plan.sampling, name, lora_request=plan.adapter)
+        priority = LAST if rank is None else int(rank * 1000)
+        outputs = self._llm.generate(prompt, plan.sampling, name, lora_request=plan.adapter, priority=priority)
         try:
             async for output in outputs:
                 yield output
@@ -257,6 +260,7 @@ def _arguments(setting: Setting) -> AsyncEngineArgs:
         max_model_len=setting.context_length,
         max_num_seqs=setting.slots,
         max_num_batched_tokens=options.max_num_batched_tokens,
+        scheduling_policy="priority",
         dtype=options.dtype,
         quantization=options.quantization,
         tensor_parallel_size=options.tensor_parallel_size,

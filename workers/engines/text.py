@@ -111,8 +111,8 @@ class Decoder(Protocol):
     def compile(self, plan: Any) -> None:
         """Compile what the answer is held to, or refuse."""
 
-    def decode(self, name: str, plan: Any) -> AsyncGenerator[Any, None]:
-        """Yield Steps; closing it aborts."""
+    def decode(self, name: str, plan: Any, rank: float | None) -> AsyncGenerator[Any, None]:
+        """Yield Steps; closing it aborts. While not all find memory, the smallest rank goes first."""
 
     def pace(self, name: str, tokens: int) -> None:
         """Have a running request's tokens handed out so many together; its first and last ones come all the same."""
@@ -249,7 +249,7 @@ class TextEngine:
                     await self._compile(decoder, plan)
                 if conversation.is_aborted:
                     return
-                async with aclosing(decoder.decode(conversation.name, plan)) as steps:
+                async with aclosing(decoder.decode(conversation.name, plan, request.rank)) as steps:
                     with self._turn(decoder, conversation, request.audience) as turn:
                         async for step in steps:
                             for said in conversation.hear(step):
