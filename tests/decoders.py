@@ -16,6 +16,8 @@ from workers.engines.catalog_adapters import CatalogAdapters
 from workers.engines.text import Decoder, TextEngine
 
 UPLOADED_RANK = 8
+TOGETHER = 24
+"""So many answers grow at once in the real one, however many are inside."""
 
 
 @dataclass
@@ -194,5 +196,5 @@ def start_decoder(folder: Path, adapters: tuple[str, ...], slots: int) -> Any:
     from workers.engines.text_options import TextOptions  # noqa: PLC0415 - the same
 
     paths = {name: str(folder / "adapters" / name) for name in adapters}
-    options = TextOptions(dtype="float32", kv_cache_gib=0.0625, tool_call_parser="hermes")
+    options = TextOptions(dtype="float32", kv_cache_gib=0.0625, tool_call_parser="hermes", max_num_seqs=TOGETHER)
     return VllmDecoder(Setting(str(folder), "main", "cpu0", slots, 2048, paths, UPLOADED_RANK, options))

@@ -21,7 +21,7 @@ from schemas.errors import AdapterGoneError, EngineError, EngineRefusedError, In
 from schemas.events import EngineEvent, Finished, Token, ToolCallPiece
 from tasks.adapters import AdapterFile
 from tasks.engine import EngineRequest
-from tests.decoders import LentDecoder
+from tests.decoders import TOGETHER, LentDecoder
 from tests.engines import ToyLibrary, ask, listen, model
 from tests.tiny_llama import ADAPTERS
 from workers.engines import create_engine
@@ -270,6 +270,17 @@ async def test_what_it_cannot_do_is_refused_for_that_job_alone(engine: TextEngin
     assert "allows no answer" in str(ends[6])
     assert (await beside).output["finish_reason"] == "length"
     assert engine.capacity().free == 32
+
+
+async def test_whoever_is_inside_and_has_no_place_yet_waits_in_the_decoder(engine: TextEngine) -> None:
+    asked = [ask(engine, {"prompt": "hello", "max_tokens": 60}, f"job_{n}", "text") for n in range(32)]
+    answers = asyncio.gather(*asked)
+    running = set()
+    while not answers.done():
+        await asyncio.sleep(0.005)
+        running.add(engine.stats().get("running", 0))
+    assert max(running) == TOGETHER
+    assert {answer.output["finish_reason"] for answer in await answers} == {"length"}
 
 
 async def until_running(engine: TextEngine, given: JsonObject, pieces: int = 3) -> Any:

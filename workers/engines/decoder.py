@@ -258,7 +258,7 @@ def _arguments(setting: Setting) -> AsyncEngineArgs:
         revision=None if Path(setting.source).is_dir() else setting.revision,
         device_ids=None if is_on_cpu else list(device_span(setting.device, options)),
         max_model_len=setting.context_length,
-        max_num_seqs=setting.slots,
+        max_num_seqs=options.max_num_seqs or setting.slots,
         max_num_batched_tokens=options.max_num_batched_tokens,
         scheduling_policy="priority",
         dtype=options.dtype,

@@ -21,6 +21,9 @@ class TextOptions(Strict):
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="The share of a GPU that is taken.")
     kv_cache_gib: float | None = Field(None, gt=0, description="For what was read; by default what is left of a GPU.")
     enable_prefix_caching: bool = True
+    max_num_seqs: int | None = Field(
+        None, ge=1, description="So many answers grow at once; by default `max_in_flight`. The others wait inside."
+    )
     max_num_batched_tokens: int | None = Field(None, ge=1, description="The largest step.")
     enforce_eager: bool | None = Field(None, description="No graphs, no compilation; by default so on a CPU only.")
     max_lora_rank: int | None = Field(None, ge=1, description="By default the largest of the catalog's adapters.")
