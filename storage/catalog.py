@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from schemas.catalog import Catalog, Model
+from schemas.catalog import Adapter, Catalog, Model
 from schemas.errors import CatalogError
+from schemas.image import ImageDefaults
 
-TABLE = "models"
+TABLE, IMAGE = "models", "image"
 
 
 class CatalogFile:
@@ -74,9 +76,19 @@ def _read_model(path: str, alias: str, table: object) -> Model:
     try:
         return Model.model_validate({"alias": alias, **table})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        found = error.errors(include_url=False)
+        first = min(found, key=lambda one: one["type"] != "extra_forbidden")  # what is misspelt is missing, too
         key = ".".join(str(part) for part in first["loc"])
-        known = ", ".join(name for name in Model.model_fields if name != "alias")
-        hint = f" Known keys: {known}." if first["type"] == "extra_forbidden" else ""
-        message = f"The catalog {path}, table [models.{alias}], key '{key}': {first['msg']}.{hint}"
+        wrong = _no_such_key(key) if first["type"] == "extra_forbidden" else f"{first['msg']}."
+        message = f"The catalog {path}, table [models.{alias}], key '{key}': {wrong}"
         raise CatalogError(message) from None
+
+
+def _no_such_key(key: str) -> str:
+    """Say what may have been meant; keys of a table within the table are told by their own names."""
+    table, _, last = key.rpartition(".")
+    fields = ImageDefaults.model_fields if table == IMAGE else Adapter.model_fields if table else Model.model_fields
+    known = [name for name in fields if name != "alias"]
+    near = difflib.get_close_matches(last, known, n=1)
+    meant = f"; did you mean '{near[0]}'?" if near else "."
+    return f"There is no such key{meant} Known keys: {', '.join(known)}."

@@ -38,7 +38,8 @@ def state_of(queue: Queue) -> str:
     """Return what a queue does in one word."""
     if queue.paused:
         return "paused"
-    return "ready" if queue.workers else "no_worker"
+    states = [worker.state for worker in queue.workers] or ["no_worker"]
+    return "ready" if "ready" in states else states[0]  # a worker that still loads runs nothing yet
 
 
 def _steer(context: Context, action: str, name: str) -> int:

@@ -1,4 +1,4 @@
-"""The examples of docs/batches.md, run as a reader would run them, on the demo catalog's real models."""
+"""The examples of docs/batches.md and files.md, run as a reader would run them, on the demo's real models."""
 
 import json
 import os
@@ -17,6 +17,7 @@ from tests.acceptance.terminal import Terminal
 BLOCK = re.compile(r"```(sh|python) run\n(.*?)```", re.DOTALL)
 PAGE = (ROOT / "docs" / "batches.md").read_text()
 EXAMPLES = BLOCK.findall(PAGE)
+OF_FILES = BLOCK.findall((ROOT / "docs" / "files.md").read_text())
 QUESTIONS = ROOT / "docs" / "questions.jsonl"
 
 
@@ -42,7 +43,24 @@ def _steers_a_batch(said: str) -> bool:
     return all(word in said for word in ("  paused", "  in_progress", "1,200 of 1,200 done", "team=docs", "AGE"))
 
 
-RIGHT: list[Callable[[str], bool]] = [_answers_the_questions, _tells_each_answer, _makes_vectors, _steers_a_batch]
+def _gives_back_what_it_took(said: str) -> bool:
+    first, _, content = said.partition("\n")
+    return first.startswith("file_") and content.rstrip() == QUESTIONS.read_text().rstrip()
+
+
+def _takes_and_lists_a_file(said: str) -> bool:
+    made, _ = json.JSONDecoder().raw_decode(said)
+    return made["filename"] == QUESTIONS.name and said.count(made["id"]) > 1
+
+
+RIGHT: list[Callable[[str], bool]] = [
+    _answers_the_questions,
+    _tells_each_answer,
+    _makes_vectors,
+    _steers_a_batch,
+    _gives_back_what_it_took,
+    _takes_and_lists_a_file,
+]
 
 
 @pytest.fixture
@@ -60,9 +78,9 @@ def test_the_page_has_its_examples() -> None:
     assert PAGE.count("```") == 2 * len(EXAMPLES) + 2, "an example that is not run is not true for long"
 
 
-@pytest.mark.parametrize("number", range(len(RIGHT)), ids=["run", "openai", "client", "terminal"])
+@pytest.mark.parametrize("number", range(len(RIGHT)), ids=["run", "openai", "client", "terminal", "files", "curl"])
 def test_an_example_runs_as_written(demo: Platform, folder: Path, number: int) -> None:
-    language, code = EXAMPLES[number]
+    language, code = [*EXAMPLES, *OF_FILES][number]
     environment = demo.environment | demo.client
     environment |= {"PATH": f"{ROOT / 'bin'}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     command = ["sh", "-euc", code] if language == "sh" else [sys.executable, "-c", code]

@@ -117,10 +117,23 @@ def test_a_typo_is_named_with_the_keys_that_are_known(path: Path) -> None:
     path.write_text(GOOD + "max_inflight = 4\n")
     said = refusal(path)
     assert said.startswith(
-        "The catalog PATH, table [models.echo], key 'max_inflight': Extra inputs are not permitted."
+        "The catalog PATH, table [models.echo], key 'max_inflight': "
+        "There is no such key; did you mean 'max_in_flight'? Known keys: kind, "
     )
     known = said.partition("Known keys: ")[2].removesuffix(".").split(", ")
     assert set(known) == set(Model.model_fields) - {"alias"}
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("image]\nwidht = 64", "key 'image.widht': There is no such key; did you mean 'width'? Known keys: width, "),
+        ("adapters.a]\nsorce = 'x'", "key 'adapters.a.sorce': There is no such key; did you mean 'source'? Known"),
+    ],
+)
+def test_a_typo_in_an_inner_table_is_named_with_its_own_keys(path: Path, table: str, said: str) -> None:
+    path.write_text(GOOD.replace('"text"', '"image"') + f"[models.echo.{table}\n")
+    assert said in refusal(path)
 
 
 @pytest.mark.parametrize(

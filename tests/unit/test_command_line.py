@@ -245,6 +245,31 @@ def test_watching_in_a_script_prints_the_end_or_every_event(
     ]
 
 
+@pytest.mark.parametrize(
+    ("paused", "workers", "shown"),
+    [
+        (False, [], "no_worker"),
+        (False, ["loading"], "loading"),
+        (False, ["loading", "ready"], "ready"),
+        (True, ["ready"], "paused"),
+    ],
+)
+def test_a_queue_is_ready_when_a_worker_is(
+    api: ScriptedApi,
+    stoker: Run,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    paused: bool,
+    workers: list[str],
+    shown: str,
+) -> None:
+    served = [{"id": f"worker_{state}", "state": state} for state in workers]
+    queue = {"name": "text.echo.cpu0", "paused": paused, "depth": {}, "wait_ms": {}, "workers": served}
+    api.on("GET", "/v1/queues", Reply(200, {"object": "list", "data": [queue]}))
+    assert stoker("queues") == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["text.echo.cpu0", shown]
+
+
 def test_queues_are_steered_by_name(api: ScriptedApi, stoker: Run, capsys: pytest.CaptureFixture[str]) -> None:
     at, queue = "/v1/queues/text.echo.cpu0", {"name": "text.echo.cpu0", "paused": True, "depth": {"queued": 3}}
     api.on("POST", f"{at}/pause", Reply(200, queue))
