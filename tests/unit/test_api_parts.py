@@ -114,6 +114,11 @@ def test_compose_publishes_the_api_alone(compose: dict[str, Any]) -> None:
     assert [name for name, service in compose["services"].items() if "ports" in service] == ["api"]
 
 
+def test_compose_hands_what_is_in_the_env_file_to_every_part(ours: Catalog, compose: dict[str, Any]) -> None:
+    for name in (*container_commands(ours), "migrate"):
+        assert compose["services"][name]["env_file"] == ".env", name
+
+
 def test_compose_sets_only_settings_that_exist(compose: dict[str, Any]) -> None:
     classes = (ApiSettings, StorageSettings, TaskSettings, WorkerSettings)
     known = {PREFIX + name.upper() for settings in classes for name in settings.model_fields}
