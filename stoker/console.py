@@ -88,13 +88,13 @@ class Console:
 
     def repeat(self, part: str) -> None:
         """Show the last line of a part's log to those who do not see its lines as they come."""
-        if not self._echo_parts:
-            self._show("", f"  {readable(self.tail(part, 1))}")
+        if not self._echo_parts and (last := self.tail(part, 1)):
+            self._show("", f"  {readable(last)}")
 
     def tail(self, part: str, lines: int) -> str:
-        """The last lines of a part's log."""
+        """The last lines that a part has said in this run."""
         path = self.log_path(part)
-        if not path.exists():
+        if part not in self._files or not path.exists():  # what there may be else is an earlier run's
             return ""
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))

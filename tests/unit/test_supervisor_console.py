@@ -83,6 +83,15 @@ def test_detached_the_last_words_of_a_part_can_be_repeated(tmp_path: Path) -> No
     assert terminal.getvalue() == "  The model's folder ./nowhere does not exist.\n"
 
 
+def test_what_an_earlier_run_said_is_not_repeated(tmp_path: Path) -> None:
+    (tmp_path / "worker.log").write_text("The worker has stopped.\n")
+    terminal = io.StringIO()
+    with Console(tmp_path, terminal, echo_parts=False) as console:
+        console.repeat("worker")
+        assert console.tail("worker", 5) == ""
+    assert terminal.getvalue() == ""
+
+
 def test_nobody_listening_is_no_error(tmp_path: Path) -> None:
     with Console(tmp_path, GoneReader()) as alone:
         alone.say("first")
