@@ -12,7 +12,7 @@ CHUNK_HEAD, CHUNK_CRC = 8, 4
 RGB_DEPTH, RGB_KIND = 8, 2
 GAP = 8
 PAPER, INK = b"\xf4\xf4\xf4", b"\x33\x33\x33"
-DOTS_WIDE, DOTS_HIGH, DOT = 3, 5, 2
+DOTS_HIGH, DOT = 5, 2
 CAPTION = DOTS_HIGH * DOT + GAP
 # Each letter has five rows of three dots; a digit says which of a row's dots are ink.
 SHAPES = """

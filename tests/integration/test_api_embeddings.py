@@ -13,8 +13,8 @@ import pytest
 from schemas.base import JsonObject
 from schemas.jobs import Status
 from storage.database import Database
-from storage.rows import ClaimedJob
-from tests.api import Desk, Puppet, eventually, memory_services, open_desk
+from tests.api import Desk, memory_services, open_desk
+from tests.chats import claimed, openai_client
 
 QUEUE = "embedding.twin.cpu0"
 VECTORS = [[0.25, -0.5, 1.0], [0.125, 0.0, -2.0]]
@@ -32,22 +32,6 @@ async def desk(api_database: Database) -> AsyncIterator[Desk]:
 def client(desk: Desk) -> openai.AsyncOpenAI:
     """The official client; it does not try again, so that every answer is seen."""
     return openai_client(desk)
-
-
-def openai_client(desk: Desk, **options: Any) -> openai.AsyncOpenAI:
-    """The official client on the desk's transport."""
-    common: dict[str, Any] = {"max_retries": 0, "http_client": desk.client, "base_url": "http://stoker.test/v1"}
-    return openai.AsyncOpenAI(api_key=desk.key(), **{**common, **options})
-
-
-async def claimed(desk: Desk, worker: Puppet) -> ClaimedJob:
-    """The job that the door has made, claimed."""
-
-    async def is_there() -> bool:
-        return desk.count_rows() > 0
-
-    await eventually(is_there)
-    return worker.claim()
 
 
 async def answered(desk: Desk, call: Awaitable[Answer], **ending: Any) -> Answer:

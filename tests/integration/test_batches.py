@@ -117,7 +117,6 @@ def test_a_file_with_flaws_fails_its_batch_before_a_line_runs(
     assert not office.clerk.work_once()
 
 
-NO_JSON = "The line is not valid JSON (key must be a string at column 2)."
 LINE = b'{"custom_id":"%d","method":"POST","url":"/v1/chat/completions","body":{"model":"echo"}}\n'
 
 
