@@ -181,8 +181,8 @@ class VllmDecoder:
                 f"The prompt is {len(tokens):,} tokens long, and the model reads and writes {self.limit:,} in all; "
                 f"shorten it by {1 - room:,} tokens or more."
             )
-        tools = self._tool_calls.plan(given)
         try:
+            tools = self._tool_calls.plan(given)
             wishes = sampling(
                 given,
                 min(given.max_tokens or room, room),
