@@ -90,6 +90,8 @@ class ToyLibrary:
     def __init__(self) -> None:
         self.fetched: list[str] = []
         self.held = 0
+        self.listed: set[str] = set()
+        """Which of them are the catalog's."""
 
     async def fetch(self, adapter_id: str) -> AdapterFile:
         """Return a file that is nowhere."""
@@ -98,7 +100,9 @@ class ToyLibrary:
             raise AdapterGoneError
         self.held += 1
         name = adapter_id.removeprefix("lora_")
-        return AdapterFile(adapter_id, name, name.partition(".")[0], Path(name), 8, is_catalog=False)
+        return AdapterFile(
+            adapter_id, name, name.partition(".")[0], Path(name), 8, is_catalog=adapter_id in self.listed
+        )
 
     def release(self, file: AdapterFile) -> None:
         """Count."""

@@ -244,11 +244,13 @@ async def test_one_image_that_does_not_fit_is_tried_again_and_then_told(
     engine: ImageEngine, painter: ToyPainter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image, "SHORTAGE_SECONDS", 0.001)
+    await ask(engine, {"prompt": "x", "adapters": [{"id": "lora_a"}]}, kind="image")
     painter.fitting = 0
     with pytest.raises(EngineError, match="too little memory for 16x8; ask for a smaller image") as raised:
         await listen(engine, {"prompt": "x"}, kind="image")
     assert raised.value.retryable
-    assert sizes(painter) == [1] * (image.SHORTAGES + 1)
+    assert sizes(painter) == [1] * (1 + image.SHORTAGES + 1)
+    assert not engine.adapters()  # the memory of those that nobody uses is given back first
     painter.fitting = None
     assert (await ask(engine, {"prompt": "x"}, kind="image")).output["images"]
 

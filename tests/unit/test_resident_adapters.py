@@ -90,6 +90,17 @@ async def test_what_a_job_holds_stays_however_many_others_come(residents: Reside
     assert loader.read == ["held", "a", "b", "c", "d"]
 
 
+async def test_what_the_catalog_lists_stays_even_if_a_caller_brought_the_same_first(
+    residents: Residents[str], library: ToyLibrary, loader: Loader
+) -> None:
+    library.listed.add("lora_house.listed")
+    for name in ("house.mine", "house.listed", "a", "b", "c"):
+        await use(residents, name)
+    residents.tidy(0)
+    assert residents.ids == {"lora_house.mine", "lora_house.listed"}
+    assert loader.read == ["house", "a", "b", "c"]
+
+
 async def test_every_file_is_released_also_when_it_cannot_be_loaded(
     residents: Residents[str], library: ToyLibrary, loader: Loader
 ) -> None:
