@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from producer_api.admission import Accepted
-from producer_api.doors import output_of, until_left, what_became_of
+from producer_api.doors import DELETED, output_of, take_seat, until_left, what_became_of
 from producer_api.edge import note_wait, request_id_of
 from producer_api.events import follow
 from producer_api.jobs import abandon
@@ -32,8 +32,6 @@ HOLD_SECONDS = 10.0
 """So long an answer is held back for its first words: until then whatever goes wrong has a status of its own."""
 HEARTBEAT = b": waiting\n\n"
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-
-DELETED = "The job was deleted while you waited for it; send the request again."
 
 log = get_logger(__name__)
 
@@ -59,11 +57,10 @@ class DoorStream(Response):
     def __init__(self, request: Request, accepted: Accepted, telling: Telling) -> None:
         super().__init__(headers=HEADERS)
         del self.headers["content-length"]
-        request.scope["job_id"] = accepted.job_id
         self._request = request
         self._api = api_of(request)
         self._accepted = accepted
-        self._seat = self._api.seats.take(accepted)
+        self._seat = take_seat(request, accepted)
         self._telling = telling
         self._said: list[bytes] = []
         self._error: StokerError | None = None

@@ -12,10 +12,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from producer_api.admission import Accepted
-from producer_api.answers import error_answer
+from producer_api.answers import error_answer, replayed
 from producer_api.edge import request_id_of
 from producer_api.jobs import abandon, wait_for_end
 from producer_api.plain import PlainRoute
+from producer_api.seats import Seat
 from producer_api.state import Api, api_of
 from schemas.errors import (
     ConflictError,
@@ -25,11 +26,11 @@ from schemas.errors import (
     StokerError,
     UnavailableError,
 )
-from schemas.jobs import TERMINAL, Status
+from schemas.jobs import TERMINAL, Kind, Status
 from schemas.refusals import as_public, invalid
 from storage.rows import JobRow
 from tasks.attempt import OUTPUT_NAME
-from tasks.doors.failures import door_status, failure_of
+from tasks.doors.failures import door_param, door_status, failure_of
 
 CLIENT_LEFT = 499
 """Nobody reads this status but our own log."""
@@ -38,6 +39,7 @@ CANCELED = (
     "The job was canceled before it had an answer; if you want one, send the request again, "
     "with another Idempotency-Key if it had one."
 )
+DELETED = "The job was deleted; send the request again, with another Idempotency-Key if it had one."
 
 
 class DoorRoute(PlainRoute):
@@ -58,6 +60,7 @@ class DoorRoute(PlainRoute):
                 response = refusal(error, request)
             if "job_id" in scope:
                 response.headers[JOB_HEADER] = scope["job_id"]
+                response.headers.update(replayed(scope.get("is_new_job", True)))
             await response(scope, receive, send)
 
         self.app = serve
@@ -73,21 +76,25 @@ def refusal(error: StokerError, request: Request) -> Response:
     return answer
 
 
+def take_seat(request: Request, accepted: Accepted) -> Seat:
+    """Begin to wait for a request's job, which the answer names."""
+    request.scope["job_id"], request.scope["is_new_job"] = accepted.job_id, accepted.job is not None
+    return api_of(request).seats.take(accepted)
+
+
 async def wait_at_door(request: Request, accepted: Accepted) -> JobRow | None:
     """Return the row of a job that succeeded, nothing when the client left; a job that nobody waits for is canceled.
 
     However else it ended, the error says so.
     """
-    api = api_of(request)
-    request.scope["job_id"] = accepted.job_id
-    seat = api.seats.take(accepted)
+    api, seat = api_of(request), take_seat(request, accepted)
     try:
         has_left = await _wait_for_end_or_leaving(request, accepted.job_id, api.services.settings.door_timeout_seconds)
     finally:
         is_last = seat.leave()
     stored = await api.views.find(accepted.job_id)
     if stored is None:
-        raise GoneError("The job was deleted while you waited for it; send the request again.")
+        raise GoneError(DELETED)
     row = stored.row
     if row.status not in TERMINAL:
         if is_last:
@@ -128,7 +135,9 @@ def what_became_of(row: JobRow) -> StokerError:
         return ConflictError(CANCELED)
     if row.status == Status.EXPIRED:
         return DoorTimeoutError()
-    return failure_of(from_json(row.error or "{}"))
+    failure = failure_of(from_json(row.error or "{}"))
+    failure.param = door_param(failure.param, Kind(row.kind))
+    return failure
 
 
 async def output_of(api: Api, row: JobRow) -> bytes:

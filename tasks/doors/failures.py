@@ -34,6 +34,8 @@ def door_param(param: str | None, kind: Kind = Kind.TEXT) -> str | None:
     if param is None:
         return None
     bare = param.removeprefix("input.")
+    if bare == "input" and kind is not Kind.EMBEDDING:
+        return None  # something in it that only the engine saw
     if bare[:1].isdigit():
         return param  # an item of the `input` that a door has itself
     return RENAMED[kind].sub(NAMES[kind], bare) if kind in RENAMED else bare

@@ -2,11 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import httpx
 import openai
 import pytest
 from pydantic import BaseModel
@@ -179,6 +180,20 @@ async def test_a_tool_may_say_nothing_about_itself(desk: Desk, client: openai.As
     await answered(desk, ask(client, tools=[bare]))
     [job] = (await desk.client.get("/v1/jobs")).json()["data"]
     assert (await desk.look(job["id"]))["input"]["tools"] == [{"type": "function", "function": {"name": "look"}}]
+
+
+async def test_a_repeated_request_is_told_that_it_is_one(desk: Desk) -> None:
+    def send() -> Awaitable[httpx.Response]:
+        body = {"model": "wordy", "messages": [USER]}
+        return desk.client.post("/v1/chat/completions", json=body, headers={"Idempotency-Key": "k"})
+
+    first, again = await answered(desk, send()), await send()
+    assert "Idempotent-Replayed" not in first.headers
+    assert (again.headers["Idempotent-Replayed"], again.json()) == ("true", first.json())
+    await desk.client.delete(f"/v1/jobs/{first.headers['X-Stoker-Job-Id']}")
+    gone = await send()
+    assert (gone.status_code, gone.headers["Idempotent-Replayed"]) == (410, "true")
+    assert "with another Idempotency-Key" in gone.json()["error"]["message"]
 
 
 async def eventually_rows(desk: Desk, count: int) -> None:

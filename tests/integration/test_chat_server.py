@@ -191,6 +191,7 @@ def test_a_refusal_is_told_as_one_in_streams_too(client: openai.OpenAI) -> None:
         with pytest.raises(openai.BadRequestError, match="fake:refuse") as raised:
             client.chat.completions.create(**asked("fake:refuse"), stream=stream)
         assert raised.value.response.headers["x-should-retry"] == "false"
+        assert raised.value.param is None  # there is no 'input' in what was sent
 
 
 def test_a_stream_goes_on_over_a_worker_that_was_killed(client: openai.OpenAI, caller: Caller) -> None:
