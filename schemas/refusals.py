@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -61,6 +64,14 @@ def field_name(error: ValidationError, details: ErrorDetails) -> str | None:
     if error.title.startswith("tagged-union"):
         parts = parts[1:]  # the union's own tag
     return ".".join(parts) or None
+
+
+def no_such_key(key: str, known: Iterable[str]) -> str:
+    """Say that a table has no such key, and which may have been meant."""
+    names = list(known)
+    near = difflib.get_close_matches(key, names, n=1)
+    meant = f"; did you mean '{near[0]}'?" if near else "."
+    return f"There is no such key{meant} Known keys: {', '.join(names)}."
 
 
 def no_such(noun: str, name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 from schemas.catalog import Adapter, Catalog, Model
 from schemas.errors import CatalogError
 from schemas.image import ImageDefaults
+from schemas.refusals import no_such_key
 
 TABLE, IMAGE = "models", "image"
 
@@ -88,7 +88,4 @@ def _no_such_key(key: str) -> str:
     """Say what may have been meant; keys of a table within the table are told by their own names."""
     table, _, last = key.rpartition(".")
     fields = ImageDefaults.model_fields if table == IMAGE else Adapter.model_fields if table else Model.model_fields
-    known = [name for name in fields if name != "alias"]
-    near = difflib.get_close_matches(last, known, n=1)
-    meant = f"; did you mean '{near[0]}'?" if near else "."
-    return f"There is no such key{meant} Known keys: {', '.join(known)}."
+    return no_such_key(last, (name for name in fields if name != "alias"))

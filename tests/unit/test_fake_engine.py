@@ -16,6 +16,7 @@ from schemas.base import JsonObject
 from schemas.catalog import Model
 from schemas.errors import CatalogError, EngineDeadError, EngineError, EngineRefusedError
 from schemas.events import EngineEvent, Finished, Produced, ProgressMade, Token, ToolCallPiece
+from schemas.jobs import Kind
 from tasks.engine import Capacity, EngineRequest, EngineState
 from workers.engines import create_engine
 from workers.engines.fake import FakeEngine, expected_artifacts, expected_output
@@ -248,3 +249,10 @@ def test_the_registry_knows_the_engine_and_names_those_it_knows() -> None:
     assert isinstance(create_engine(model), FakeEngine)
     with pytest.raises(CatalogError, match=r"Known engines: .*embedding, fake"):
         create_engine(model.model_copy(update={"engine": "warp"}))
+
+
+@pytest.mark.parametrize("engine", ["diffusers", "embedding"])
+def test_an_engine_for_another_kind_is_refused(engine: str) -> None:
+    model = Model(alias="echo", kind=Kind.TEXT, engine=engine, source="builtin", devices=["cpu0"])
+    with pytest.raises(CatalogError, match=rf"is of the kind 'text', the engine '{engine}' is for '"):
+        create_engine(model)

@@ -120,6 +120,13 @@ def test_an_option_that_is_none_stops_the_start_with_a_sentence(options: dict[st
         create_engine(model("vllm", "text", options=options))
 
 
+def test_an_option_that_is_misspelt_is_told_with_the_one_that_was_meant() -> None:
+    with pytest.raises(
+        CatalogError, match=r"options\.kv_cache_gb': There is no such key; did you mean 'kv_cache_gib'\?"
+    ):
+        create_engine(model("vllm", "text", options={"kv_cache_gb": 1}))
+
+
 def test_a_model_is_spread_over_gpus_that_nobody_else_has() -> None:
     options = {"tensor_parallel_size": 2}
     create_engine(model("vllm", "text", devices=["gpu0", "gpu2"], options=options), "gpu0")

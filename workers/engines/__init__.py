@@ -7,6 +7,7 @@ from importlib import import_module
 
 from schemas.catalog import Model
 from schemas.errors import CatalogError
+from schemas.jobs import Kind
 from tasks.adapters import AdapterSource
 from tasks.engine import Engine
 from tasks.safety import find_checker
@@ -19,6 +20,9 @@ ENGINES = {
     "vllm": "workers.engines.text:create",
 }
 """Where each engine of the catalog is: a module is imported only when a worker holds its engine."""
+
+KINDS = {"diffusers": Kind.IMAGE, "embedding": Kind.EMBEDDING, "vllm": Kind.TEXT}
+"""What each engine makes; `fake` makes anything."""
 
 ENVIRONMENTS = {
     "diffusers": {
@@ -63,6 +67,12 @@ def create_engine(
         raise CatalogError(
             f"The model '{model.alias}' wants the engine '{model.engine}', which this release does not have. "
             f"Known engines: {known}. Correct 'engine' in [models.{model.alias}]."
+        )
+    made = KINDS.get(model.engine, model.kind)
+    if made is not model.kind:
+        raise CatalogError(
+            f"The model '{model.alias}' is of the kind '{model.kind}', the engine '{model.engine}' is for '{made}'. "
+            f"Correct 'kind' or 'engine' in [models.{model.alias}]."
         )
     if model.image.safety:
         find_checker(model.image.safety)  # a wrong name stops the start and no job

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from schemas.base import Strict
 from schemas.catalog import Model
 from schemas.errors import CatalogError
+from schemas.refusals import no_such_key
 
 Options = TypeVar("Options", bound=Strict)
 
@@ -20,4 +21,6 @@ def read_options(kind: type[Options], model: Model) -> Options:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise CatalogError(f"The catalog's [models.{model.alias}], key 'options.{key}': {first['msg']}.") from None
+        is_unknown = first["type"] == "extra_forbidden"
+        wrong = no_such_key(key, kind.model_fields) if is_unknown else f"{first['msg']}."
+        raise CatalogError(f"The catalog's [models.{model.alias}], key 'options.{key}': {wrong}") from None
