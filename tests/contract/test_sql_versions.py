@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from schemas.errors import StartError
 from stoker.ports import free_port
@@ -64,6 +65,11 @@ def test_migrations_make_what_the_code_expects(bare: Database, tmp_path: Path) -
     bare.transact(metadata.drop_all)
     bare.transact(metadata.create_all)
     assert migrated == index_definitions(bare)
+
+
+def test_file_names_tell_the_steps_in_their_order() -> None:
+    steps = ScriptDirectory.from_config(versions._config()).walk_revisions()  # noqa: SLF001 - Alembic's own view
+    assert [step.revision for step in steps] == versions.known()[::-1]
 
 
 def test_migrating_again_changes_nothing(bare: Database) -> None:
