@@ -2,7 +2,6 @@
 
 import random
 import socket
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from stoker.errors import StartError
 from stoker.ports import FREE_RANGE, free_port, is_free
 from stoker.settings import Settings
 from stoker.state import StateFolder
-from stoker.surroundings import choose_ports, part_environment
+from stoker.surroundings import PREFERRED_PORTS, choose_ports, part_environment
 
 
 @pytest.fixture
@@ -38,17 +37,24 @@ def test_a_taken_port_is_not_free(taken_port: int) -> None:
     assert free_port(taken_port) != taken_port
 
 
-def test_a_preferred_port_goes_to_the_first_who_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    free = free_port()
+def test_a_port_goes_to_the_first_who_asks() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        free = server.getsockname()[1]
     assert free_port(free) == free
     assert free_port(free) != free  # nobody listens there yet, but somebody will
 
 
+def test_a_port_that_was_drawn_goes_to_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, *others = random.sample(FREE_RANGE, 20)
+    drawn = iter([first, first, *others])
+    monkeypatch.setattr(random, "choice", lambda _: next(drawn))
+    assert free_port() != free_port()
+
+
 def test_two_servers_never_draw_the_same_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(ports, "claim_port", lambda _: False)  # others have the preferred ones
-    asked, *others = random.sample(FREE_RANGE, 4)
+    preferred = PREFERRED_PORTS.values()
+    monkeypatch.setattr(ports, "claim_port", lambda port: port not in preferred)  # others have them
+    asked, *others = random.sample([port for port in FREE_RANGE if port not in preferred], 4)
     drawn = iter([asked, *(port for port in others for _ in range(2))])
     for module in ("ports", "surroundings"):
         monkeypatch.setattr(f"stoker.{module}.is_free", lambda _: True)
