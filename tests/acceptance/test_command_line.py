@@ -136,6 +136,7 @@ def test_a_drained_worker_is_replaced(stoker: Call) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not serving() - {worker}:  # it hears of it at its next beat
         assert time.monotonic() < deadline
+        time.sleep(0.2)
     assert stoker("submit", "sketch", "after the drain", "--wait", "--timeout", "60").returncode == 0
 
 

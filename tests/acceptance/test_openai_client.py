@@ -137,4 +137,5 @@ def test_a_client_that_leaves_cancels_its_picture(client: openai.OpenAI, stoker:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not (job := next(iter(stoker.jobs(1, kind="image")))).has_ended:
         assert time.monotonic() < deadline
+        time.sleep(0.05)
     assert job.status == "canceled"

@@ -59,6 +59,7 @@ def test_flower_shows_the_workers_to_those_with_its_password(platform: Platform)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while missing := wanted - _shown_queues(url):  # it leaves out who was too busy to answer
         assert time.monotonic() < deadline, missing
+        time.sleep(0.2)
 
 
 def _shown_queues(flower: httpx.URL) -> set[str]:
@@ -76,7 +77,7 @@ def test_a_second_up_says_that_one_is_running(platform: Platform) -> None:
 def test_a_killed_worker_comes_back_and_its_job_ends(platform: Platform, http: httpx.Client) -> None:
     job = http.post("/v1/jobs", json=SLOW).json()
     while http.get(job["urls"]["get"]).json()["status"] == "queued":
-        pass
+        time.sleep(0.02)
     (worker,) = platform.part_processes("workers", "--model", "echo")
     worker.kill()
     ended = http.get(job["urls"]["get"], headers=WAIT).json()

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -174,8 +174,12 @@ class Project:
 
     def wait_for_output(self, text: str, process: subprocess.Popen[str]) -> None:
         """Wait until the output has this text; a process that ends before fails the test."""
+        self.wait_until(lambda: text in self.output, process)
+
+    def wait_until(self, is_so: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+        """Wait until something is so; a process that ends before fails the test."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while text not in self.output:
+        while not is_so():
             assert process.poll() is None, self.output
             assert time.monotonic() < deadline, self.output
             time.sleep(0.02)

@@ -146,11 +146,8 @@ def test_a_part_that_dies_is_started_again_and_said(tmp_path: Path) -> None:
             (process,) = [p for p in it.processes() if p.cmdline()[1:3] == ["part.py", name]]
             process.send_signal(signal.SIGKILL)
             it.wait_for_output(f"{name} ended by SIGKILL; starting it again in 0.5 s", up)
-        for name in ("own", "foreign"):
-            while it.journal.count(f"{name} ready") < 2:
-                assert up.poll() is None
-        while set(it.run()["parts"].values()) != {"ready"}:
-            assert up.poll() is None
+        it.wait_until(lambda: min(it.journal.count(f"{name} ready") for name in ("own", "foreign")) == 2, up)
+        it.wait_until(lambda: set(it.run()["parts"].values()) == {"ready"}, up)
         assert it.call("status").returncode == 0
 
 
@@ -187,8 +184,7 @@ def test_a_second_ctrl_c_kills_what_does_not_stop(tmp_path: Path) -> None:
     with project(tmp_path, part("mule", "stubborn", stop_seconds=600)) as it:
         up = it.up()
         interrupt(up)
-        while "mule SIGTERM" not in it.journal:
-            assert up.poll() is None
+        it.wait_until(lambda: "mule SIGTERM" in it.journal, up)
         interrupt(up)
         assert up.wait(60) == 0
         assert it.processes() == []

@@ -101,8 +101,7 @@ def test_a_folder_that_cannot_be_used_is_a_sentence(tmp_path: Path, arguments: l
 def test_ctrl_c_while_it_starts_stops_the_start(tmp_path: Path) -> None:
     with project(tmp_path, part("slow", "never")) as it:
         up = it.start("up", "--detach")
-        while not (it.folder / "journal").exists() or "slow starts" not in it.journal:
-            assert up.poll() is None
+        it.wait_until(lambda: (it.folder / "journal").exists() and "slow starts" in it.journal, up)
         up.send_signal(signal.SIGINT)
         assert up.wait(60) == 130
         assert it.processes() == []
