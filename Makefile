@@ -12,7 +12,12 @@ TORCH := $(shell sed -n 's/^  "\(torch==[0-9.]*\)".*/\1/p' pyproject.toml | head
 # which is also why torch is pip's), pip does that too.
 UV := $(shell grep -o '^uv==[0-9.]*' requirements.lock)
 LOCKED := --no-deps -r requirements.lock -r requirements-workers.lock
-TIERS := architecture unit contract integration acceptance chaos
+# The longest first, so that none is left alone at the end.
+TIERS := chaos acceptance integration contract unit architecture
+
+# Tests run a few lanes at a time (tests/lanes.py); AT_ONCE=0 runs one test after the other.
+AT_ONCE ?= auto
+TOGETHER := --numprocesses $(AT_ONCE) --dist loadscope
 
 # Options of `make chaos`; what is not given keeps the harness's own default.
 CHAOS_OPTIONS := $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS)) $(if $(DB),--db $(DB)) \
@@ -53,14 +58,14 @@ down: $(STAMP) ## Stop what `make up DETACH=1` started
 	@$(RUN) -m stoker down
 
 test: format lint types imports ## Run every check and every test
-	@$(RUN) -m pytest $(addprefix tests/,$(TIERS))
+	@$(RUN) -m pytest $(TOGETHER) $(addprefix tests/,$(TIERS))
 
 # Two at a time: the tests take as long as all the others together.
 check: $(STAMP) ## Run the fast checks: format, lint, types, imports, architecture, unit
 	@$(MAKE) -j2 format lint types imports quick
 
 quick: $(STAMP)
-	@$(RUN) -m pytest tests/architecture tests/unit
+	@$(RUN) -m pytest $(TOGETHER) tests/unit tests/architecture
 
 fmt: $(STAMP) ## Rewrite the code in the house format
 	@$(RUN) -m ruff check --quiet --select I --fix

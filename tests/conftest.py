@@ -15,6 +15,8 @@ from tests.services import PostgresServer, RedisServer, S3Server, run_postgres, 
 from tests.tiny_llama import ADAPTERS, make_tiny_llama
 from workers.engines import ENVIRONMENTS
 
+pytest_plugins = ["tests.lanes"]
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As a shell's `&` leaves it: what tests start would inherit that, and our supervisor heeds it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
