@@ -21,9 +21,10 @@ from tasks.dispatch import declare_queues
 from tasks.logs import configure_logs, get_logger
 from tasks.parent import watch_parent
 from tasks.settings import TaskSettings
-from workers.engines import ENVIRONMENTS
+from workers.engines import ENVIRONMENTS, LITTERING
 from workers.maintenance import Maintenance
 from workers.resident import Resident, find_placement
+from workers.scratch import clear_scratch, open_scratch
 from workers.settings import WorkerSettings
 from workers.stores import Stores
 
@@ -70,6 +71,11 @@ def _run(
     found = None if options.maintenance else find_placement(catalog, options.model, options.device)
     for name, value in (ENVIRONMENTS.get(found[0].engine, {}) if found else {}).items():
         os.environ.setdefault(name, value)
+    if found and found[0].engine in LITTERING:
+        os.environ["TMPDIR"], shared = open_scratch()
+        os.environ.setdefault(
+            "TORCHINDUCTOR_CACHE_DIR", f"{shared}/torchinductor_{os.getuid()}"
+        )  # for the next one, too
     favor_writers()
     database = Database(storage.database_url)
     database.wait_until_ready(storage.database_wait_seconds, log.warning)
@@ -87,6 +93,7 @@ def leave(status: int) -> NoReturn:
     """End this process, and what an engine that was still loading had started."""
     for child in multiprocessing.active_children():
         child.kill()
+    clear_scratch()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(status)  # an engine's libraries may still have threads and seconds of clearing up, which nobody waits for

@@ -20,6 +20,7 @@ from tasks.execution import Execution
 from tasks.logs import get_logger
 from tasks.routing import Placement
 from workers.host import Host
+from workers.scratch import clear_scratch
 
 FAULT_PAUSE_SECONDS = 0.2
 TELL_SECONDS = 2.0
@@ -137,6 +138,7 @@ class Lease:
         """The engine is gone, and nothing in this process can bring it back: end, so that a new one is started."""
         log.error("The engine died, so its worker ends; its jobs go to the next one.")
         self._erase_row()
+        clear_scratch()
         os._exit(DEAD_ENGINE_EXIT_CODE)
 
     def _erase_row(self) -> None:

@@ -4,6 +4,8 @@ import asyncio
 import importlib.util
 import json
 import signal
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -63,8 +65,16 @@ def told(site: Site, job_id: str) -> str:
     return "".join(one.data["text"] for one in asyncio.run(read()) if one.type is EventType.TOKEN)
 
 
-def test_what_dies_takes_nothing_with_it(site: Site, tiny_llama: Path) -> None:
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A folder for temporary files whose path is short enough for sockets."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def test_what_dies_takes_nothing_with_it(site: Site, tiny_llama: Path, temporary: Path) -> None:
     site.catalog.write_text(CATALOG.format(source=tiny_llama))
+    site.environment["TMPDIR"] = str(temporary)
     site.maintenance()
     victim, heir = (site.start("workers", "--model", "echo", "--device", device) for device in ("cpu0", "cpu1"))
     for worker in (victim, heir):
@@ -78,6 +88,7 @@ def test_what_dies_takes_nothing_with_it(site: Site, tiny_llama: Path) -> None:
     victim.send(signal.SIGKILL)
     victim.wait()
     until(lambda: left_behind(victim) == [], "the core has followed its worker")
+    assert len(list(temporary.glob("stoker-*"))) == 1  # the heir's
     for row in site.wait_for("succeeded", *job_ids):
         assert (row.attempt, row.lost, row.errors) == (2, 1, 0)
         assert json.loads(row.usage or "{}")["completion_tokens"] == TOKENS
@@ -95,3 +106,4 @@ def test_what_dies_takes_nothing_with_it(site: Site, tiny_llama: Path) -> None:
     assert heir.wait() == 70
     assert site.living() == []
     until(lambda: left_behind(heir) == [], "what the worker had started has followed it")
+    assert [path.name for path in temporary.iterdir() if not path.name.startswith("torchinductor_")] == []

@@ -49,6 +49,9 @@ ENVIRONMENTS = {
 }
 """What an engine's libraries look for in the environment when they are imported; the operator's own words beat it."""
 
+LITTERING = frozenset({"vllm"})
+"""Engines whose libraries never remove the sockets and files by which their processes find each other."""
+
 
 def create_engine(
     model: Model,

@@ -13,6 +13,8 @@ import sys
 import threading
 from pathlib import Path
 
+from workers.scratch import clear_scratch
+
 ORPHAN_EXIT_CODE = 70
 METADATA = Path(__file__).parent / "entry_points"
 
@@ -37,4 +39,6 @@ def install() -> None:
 
 def _watch(parent: multiprocessing.process.BaseProcess) -> None:
     parent.join()  # returns when the parent is gone, however it died
+    if parent.name == "MainProcess":  # a worker, and killed: one that ends by itself clears up after itself
+        clear_scratch()
     os._exit(ORPHAN_EXIT_CODE)
