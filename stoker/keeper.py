@@ -123,6 +123,7 @@ class Keeper:
                     raise self._failure(late)
                 self._console.say(f"{self.part.name} {late}")
                 process.kill()
+                return False
         return not process.has_ended
 
     def _start(self) -> Process:
