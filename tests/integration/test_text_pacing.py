@@ -1,4 +1,4 @@
-"""Words for nobody on a real vLLM: they come together, and words and counts are those that somebody would hear."""
+"""Steps of a real vLLM: words for nobody come together and are those that somebody would hear, parts keep a seed."""
 
 import asyncio
 import importlib.util
@@ -97,3 +97,11 @@ async def test_what_nobody_heard_is_counted_too_when_it_is_broken_off(engine: Te
         await asyncio.sleep(0.1)
         await running.aclose()
         assert 2 < request.usage["completion_tokens"] < 1500
+
+
+async def test_a_seed_is_kept_when_prompts_are_read_in_parts(engine: TextEngine, real_decoder: LentDecoder) -> None:
+    each = real_decoder.step_tokens * 2 // 7  # the fourth and the seventh have no room in one step
+    questions = [{"prompt": f"{number}" * each, "max_tokens": 8, "seed": number} for number in range(8)]
+    together = await asyncio.gather(*(ask(engine, one, f"job_{n}", "text") for n, one in enumerate(questions)))
+    alone = [await ask(engine, one, kind="text") for one in questions]
+    assert [one.output["text"] for one in together] == [one.output["text"] for one in alone]

@@ -1,4 +1,4 @@
-"""What vLLM loads into each process that it starts: the process ends with its parent, and leaves signals to it.
+"""What vLLM loads into each process that it starts: it ends with its parent, leaves signals to it, tells no inputs.
 
 vLLM finds `install` as an entry point of the group `vllm.general_plugins`; the folder `entry_points/` beside this
 module holds the metadata of a distribution that has nothing else in it.
@@ -6,6 +6,7 @@ module holds the metadata of a distribution that has nothing else in it.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -13,9 +14,12 @@ import sys
 import threading
 from pathlib import Path
 
+from workers.engines.seeds import mend_generators
 from workers.scratch import clear_scratch
 
 ORPHAN_EXIT_CODE = 70
+DUMP = "vllm.logging_utils.dump_input"
+"""Where vLLM says on its deathbed what it was doing, with the schemas and stop strings of callers."""
 METADATA = Path(__file__).parent / "entry_points"
 
 
@@ -26,10 +30,12 @@ def announce() -> None:
 
 
 def install() -> None:
-    """Tie this process to its parent; vLLM calls this in each of its processes, possibly more than once."""
+    """Tie this process to its parent and mend it; vLLM calls this in each of its processes, maybe more than once."""
+    logging.getLogger(DUMP).setLevel(logging.CRITICAL)
     parent = multiprocessing.parent_process()
     if parent is None or any(thread.name == "parent-watch" for thread in threading.enumerate()):
         return
+    mend_generators()
     threading.Thread(target=_watch, args=(parent,), name="parent-watch", daemon=True).start()
     # A signal to the whole group is for the worker, which drains and kills this process when nothing runs any more;
     # taken here as well it would cut answers short.
