@@ -6,6 +6,8 @@ The front end counts with it and the engine runs on it, so both speak of the sam
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -34,13 +36,16 @@ class Prompts:
         path = folder / TOKENIZER
         if not path.is_file():
             raise StartError(f"{path} does not exist, so prompts cannot be counted; save the model's tokenizer there.")
-        self._tokenizer = Tokenizer.from_file(str(path))
+        with _naming(path):
+            self._tokenizer = Tokenizer.from_file(str(path))
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        settings = _read_json(folder / TOKENIZER_SETTINGS)
+        with _naming(folder / TOKENIZER_SETTINGS):
+            settings = _read_json(folder / TOKENIZER_SETTINGS)
         self._special = {name: _token(settings.get(name)) for name in ("bos_token", "eos_token", "pad_token")}
         written = template or _read_template(folder, settings)
-        self._template = None if written is None else _environment().from_string(written)
+        with _naming("The model's chat template"):
+            self._template = None if written is None else _environment().from_string(written)
 
     def encode(self, given: TextInput) -> list[int]:
         """Return the tokens of a prompt or conversation, as the model reads them."""
@@ -129,6 +134,15 @@ def _tools(given: TextInput) -> list[JsonObject] | None:
     if not given.tools or given.tool_choice == "none":
         return None
     return [tool.model_dump(exclude_none=True, exclude={"function": {"strict"}}) for tool in given.tools]
+
+
+@contextmanager
+def _naming(what: Path | str) -> Iterator[None]:
+    """Say what it is that cannot be read."""
+    try:
+        yield
+    except Exception as error:  # the tokenizers' own have no class of theirs
+        raise StartError(f"{what} cannot be read: {error}. Put what came with the model there again.") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:

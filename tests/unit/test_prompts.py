@@ -123,6 +123,21 @@ def test_without_a_template_there_are_no_conversations(tmp_path: Path) -> None:
         made.count(given())
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("tokenizer.json", '{"a":', r"tokenizer\.json cannot be read: .*again"),
+        ("tokenizer_config.json", "{", r"tokenizer_config\.json cannot be read: .*again"),
+        ("chat_template.jinja", "{% if %}", "chat template cannot be read: Expected an expression"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: str, said: str) -> None:
+    write_model(tmp_path)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(StartError, match=said):
+        Prompts(tmp_path)
+
+
 def test_without_a_tokenizer_there_is_nothing_to_count(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="so prompts cannot be counted; save the model's tokenizer there"):
         Prompts(tmp_path)

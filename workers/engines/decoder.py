@@ -115,7 +115,7 @@ class VllmDecoder:
         self._prompts = _read_prompts(setting)
         try:
             self._llm = AsyncLLM.from_engine_args(_arguments(setting), stat_loggers=[Figures])
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # a damaged file may be a MemoryError, as a header that says how long it is
             raise StartError(
                 f"vLLM cannot run '{setting.source}': {_first_line(error)} Correct [models.…] in the catalog; what "
                 "vLLM said before this line has more."
@@ -307,4 +307,4 @@ def _read_prompts(setting: Setting) -> Prompts:
 
 def _first_line(error: Exception) -> str:
     said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-    return said.strip().partition("\n")[0]
+    return said.strip().partition("\n")[0] or type(error).__name__
