@@ -106,6 +106,18 @@ async def test_the_first_token_and_the_end_do_not_wait(
     assert [envelope.type for envelope in await log.read("job_1", None)] == ["started", "token", "token", "finished"]
 
 
+async def test_an_end_that_meets_a_write_does_not_wait_behind_it(
+    log: SickLog, writer: EventWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_writer, "COLLECT_SECONDS", 3600)
+    story = begin(writer)
+    story.say_token(Token("first"))
+    await asyncio.sleep(0)  # its write has begun
+    story.say(EventType.FINISHED, {}, urgent=True)
+    assert log.writes == 0
+    await until(lambda: log.writes == 2)
+
+
 async def test_what_comes_between_is_written_after_a_moment(log: SickLog, writer: EventWriter) -> None:
     begin(writer)
     assert await log.read("job_1", None) == []
