@@ -14,10 +14,13 @@ from PIL import Image
 from schemas.base import JsonObject
 from schemas.errors import AdapterGoneError, EngineDeadError, EngineError, EngineRefusedError
 from schemas.events import EngineEvent, Finished, Preview, Produced, ProgressMade
+from schemas.image import ImageInput
 from tasks.engine import EngineRequest, EngineState
-from tests.engines import ask, listen
+from tasks.safety import Guard
+from tests.engines import ask, listen, model
 from tests.painters import POISON, ToyLibrary, ToyPainter, toy_image_engine
 from workers.engines import image
+from workers.engines.drawing import Drawing
 from workers.engines.image import ImageEngine
 
 
@@ -181,6 +184,17 @@ async def test_progress_grows_to_the_end_and_previews_are_pictures(engine: Image
     with Image.open(io.BytesIO(previews[0].content)) as opened:
         assert opened.size == (128, 64)
         assert opened.get_format_mimetype() == previews[0].content_type
+
+
+async def test_progress_is_not_taken_back_by_a_batch_that_is_drawn_again() -> None:
+    line = model("diffusers", "image")
+    given = ImageInput(prompt="x", width=16, height=8, steps=4, guidance=1, seed=1)
+    drawing = Drawing(given, Guard(given, line))
+    [canvas] = drawing.prepare(line, [])
+    for canvas.step in (1, 3, 1, 2, 3, 4):
+        drawing.tell_progress()
+    told = [drawing.news.get_nowait() for _ in range(drawing.news.qsize())]
+    assert told == [ProgressMade(fraction, "draw") for fraction in (0.25, 0.75, 1.0)]
 
 
 async def test_strength_0_is_the_model_without_it(engine: ImageEngine, painter: ToyPainter) -> None:
