@@ -88,6 +88,7 @@ BAD: dict[str, tuple[JsonObject, str]] = {
         {"pattern": "(a{1,20000})"},
         "has the pattern '(a{1,20000})', which is 20,000 long when its repetitions are written out; at most 2,500",
     ),
+    "a pattern that repeats at least": ({"pattern": "a{3000,}"}, "which is 3,000 long"),
     "alternatives that repeat": ({"pattern": "^(a|b|ab){5000}c$"}, "can be held to: repeat less, or without a limit"),
     "repetitions that repeat": ({"pattern": "^(([a-z]{1,60}){50})*$"}, "which is 3,002 long"),
     "many patterns that repeat": (

@@ -60,6 +60,19 @@ async def test_what_was_used_last_stays(residents: Residents[str], loader: Loade
     assert loader.read == ["a", "b", "c", "b"]
 
 
+async def test_room_is_made_before_the_next_is_loaded(library: ToyLibrary, loader: Loader) -> None:
+    forgotten: list[str] = []
+    residents = Residents(library, loader.load, 2, forgotten.append)
+    for name in "ab":
+        await use(residents, name)
+    loader.may_go.clear()
+    third = asyncio.create_task(use(residents, "c"))
+    await asyncio.sleep(0.01)
+    assert forgotten == ["a"]
+    loader.may_go.set()
+    assert await third == ["c"]
+
+
 async def test_equal_weights_under_two_ids_are_read_once(residents: Residents[str], loader: Loader) -> None:
     assert await use(residents, "a.mine", "a.yours") == ["a", "a"]
     assert loader.read == ["a"]
