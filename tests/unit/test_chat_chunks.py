@@ -195,11 +195,11 @@ def test_a_new_attempt_that_says_otherwise_is_an_error(again: list[tuple[EventTy
 
 
 def test_a_new_attempt_that_ends_sooner_is_an_error() -> None:
-    for output in ({"text": "one"}, {"text": "one two", "tool_calls": []}):
+    for last, text in ((token(" two"), "one"), (piece(id="c1", name="look"), "one")):
         ear = Ear()
-        ear.hear((EventType.STARTED, {}), token("one two"), piece(id="c1", name="look"), begin=1)
+        ear.hear((EventType.STARTED, {}), token("one"), last, begin=1)
         with pytest.raises(EngineFailedError, match="answered otherwise"):
-            ear.finish(**output)
+            ear.finish(text)
 
 
 def test_a_snapshot_stands_for_all_before_it() -> None:
