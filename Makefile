@@ -85,6 +85,7 @@ imports: $(STAMP) ## Check who imports whom (import-linter)
 
 lock: $(STAMP) ## Resolve pyproject.toml's groups again into the lock files
 	@$(COMPILE) --group core --group test --group dev -o requirements.lock
+	@$(COMPILE) --group core -c requirements.lock -o requirements-core.lock
 	@$(COMPILE) --group core --group workers -c requirements.lock --no-emit-package torch -o requirements-workers.lock
 
 chaos: $(STAMP) ## Break things on purpose (SEED=1 JOBS=2000 DB=sqlite|postgres MODEL=chat|batch FAULTS=a,b)

