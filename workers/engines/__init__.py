@@ -40,6 +40,7 @@ ENVIRONMENTS = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # no third process; what computes has one of its own all the same
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "VLLM_V1_OUTPUT_PROC_CHUNK_SIZE": "8",  # where many answers end in one step, the first are stored meanwhile
+        "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256",  # as above: prompts have more lengths than batches have sizes
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
