@@ -74,7 +74,11 @@ def test_a_database_of_a_newer_release_is_refused(tmp_path: Path, database_url: 
 @pytest.mark.parametrize(
     ("command", "catalog", "words"),
     [
-        ((), '[models.echo]\nknd = "text"', "table [models.echo], key 'kind'"),
+        (
+            (),
+            '[models.echo]\nknd = "text"',
+            "table [models.echo], key 'knd': There is no such key; did you mean 'kind'?",
+        ),
         (("parts",), "[models.echo\n", "is not valid TOML"),
     ],
 )

@@ -318,7 +318,7 @@ async def test_whoever_waits_inside_goes_by_rank_and_not_by_arrival(engine: Text
     async with AsyncExitStack() as opened:
         running = [
             await opened.enter_async_context(aclosing(engine.run(EngineRequest(job_id, 1, "text", LONG | {"n": n}))))
-            for job_id, n in (("job_1", 16), ("job_2", 15), ("job_3", 1))  # all of the places
+            for job_id, n in (("job_1", 16), ("job_2", TOGETHER - 17), ("job_3", 1))  # all of the places
         ]
         for events in running:
             await anext(events)
