@@ -12,8 +12,8 @@ TORCH := $(shell sed -n 's/^  "\(torch==[0-9.]*\)".*/\1/p' pyproject.toml | head
 # which is also why torch is pip's), pip does that too.
 UV := $(shell grep -o '^uv==[0-9.]*' requirements.lock)
 LOCKED := --no-deps -r requirements.lock -r requirements-workers.lock
-# The longest first, so that none is left alone at the end.
-TIERS := chaos acceptance integration contract unit architecture
+# Long lanes early, so that none is left alone at the end.
+TIERS := acceptance contract chaos integration unit architecture
 
 # Tests run a few lanes at a time (tests/lanes.py); AT_ONCE=0 runs one test after the other.
 AT_ONCE ?= auto

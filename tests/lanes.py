@@ -18,8 +18,7 @@ SHARED = {
     "platform": ("tests/acceptance/*",),
     "vllm": (
         "tests/contract/test_engine.py::*",
-        "tests/integration/test_text_engine.py::*",
-        "tests/integration/test_text_pacing.py::*",
+        "tests/integration/test_text_*.py::*",
     ),
 }
 """Tests that share what takes long to start, or that would starve each other; the first pattern that fits counts."""

@@ -20,7 +20,7 @@ from tests.chaos.proxy import SickDoor
 from tests.services import PostgresServer, RedisServer, S3Server, run_postgres, run_redis, run_s3
 
 ROOT = Path(__file__).resolve().parents[2]
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0
 
 
 @dataclass(frozen=True)

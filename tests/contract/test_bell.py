@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -14,15 +14,23 @@ from storage import subscription
 from storage.bell import BELL, NEWS_KEPT, Bell, MemoryBell, RedisBell, Ring, Ringer, news_channel
 from storage.redis import AsyncRedis, async_client, sync_client
 from tests.api import eventually
-from tests.services import run_redis
+from tests.services import RedisServer, run_redis
 
 SOON = 60.0  # far more than a ring takes; nothing here waits for it in vain
 NEVER = 0.1
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis on which nobody else listens."""
+    with run_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
 @pytest.fixture
-async def client(redis_url: str) -> AsyncIterator[AsyncRedis]:
-    client = async_client(redis_url)
+async def client(server: RedisServer) -> AsyncIterator[AsyncRedis]:
+    client = async_client(server.url)
+    await client.flushall()
     yield client
     await client.aclose()
 
@@ -173,10 +181,10 @@ def test_a_waiter_who_is_too_slow_looks_for_itself() -> None:
     assert ring.take() is None
 
 
-async def test_processes_hear_each_other(redis_url: str, redis_bell: RedisBell) -> None:
-    other_client = async_client(redis_url)
+async def test_processes_hear_each_other(server: RedisServer, redis_bell: RedisBell) -> None:
+    other_client = async_client(server.url)
     other = RedisBell(other_client)
-    with sync_client(redis_url) as sync:
+    with sync_client(server.url) as sync:
         async with redis_bell.listen("job_1") as ring:
             assert await ring.wait(SOON)
             await other.ring(["job_1"])
